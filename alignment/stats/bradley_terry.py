@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 
@@ -29,6 +28,8 @@ def bradley_terry(wins: ArrayLike, *, prior: float = 0.0, tolerance: float = 1e-
     Raises ValueError where the maximum does not exist: some competitors never lost to, or never met, the
     others (Ford 1957). Source: Bradley & Terry 1952; fitted by Newton's method.
     """
+    from scipy.sparse.csgraph import connected_components  # slow to import, and rarely needed
+
     w = np.array(wins, dtype=np.float64)
     k = w.shape[-1]
     games = w + np.swapaxes(w, -1, -2)

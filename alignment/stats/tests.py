@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from scipy.special import bdtr  # the binomial distribution without the slow import of scipy.stats
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -14,7 +14,7 @@ def sign_test(wins: int, losses: int) -> float:
     """
     if wins < 0 or losses < 0:
         raise ValueError(f"wins and losses are counts, not {wins} and {losses}")
-    return float(min(1.0, 2.0 * binom.cdf(min(wins, losses), wins + losses, 0.5)))
+    return float(min(1.0, 2.0 * bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
