@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from alignment.data.records import Record
 
 # Before any test imports a library that would contact a network or print telemetry.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -43,3 +48,40 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the third-party data folder ../shared/data is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_records() -> Callable[..., list[Record]]:
+    """A factory: `toy_records(n, seed=0)` makes n records, each with 2-4 completions and ranks by two judges."""
+    import random
+
+    from alignment.data.records import Completion, Judgment, Message, Record, Source
+
+    things = ["cat", "dog", "hen", "mat", "sun", "tree"]
+
+    def make(n: int, seed: int = 0) -> list[Record]:
+        dice = random.Random(seed)
+        records = []
+        for row in range(n):
+            thing = dice.choice(things)
+            count = dice.randint(2, 4)
+            ranks = [dice.sample(range(1, count + 1), count), [dice.randint(1, count) for _ in range(count)]]
+            records.append(
+                Record(
+                    prompt=[Message("user", f"Tell me about the {thing}, number {row}.")],
+                    id=f"toy-{seed}-{row}",
+                    completions=[
+                        Completion(
+                            id=f"c{k}",
+                            content=f"The {thing} sat on the {dice.choice(things)}." + " It ran." * k,
+                            source=Source("model", "toy", {"temperature": 1.0}),
+                        )
+                        for k in range(count)
+                    ],
+                    demonstrations=[ranks[0].index(1)],
+                    judgments=[Judgment(by=f"ann-{k}", ranks=ranks[k]) for k in range(2)],
+                )
+            )
+        return records
+
+    return make

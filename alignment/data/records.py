@@ -1,0 +1,296 @@
+"""The record: one prompt, the completions offered for it, and the judgments made of them.
+
+One row of a dataset is one `Record`. Raw judgments are kept, per judge; pairs are derived by `views`,
+never stored. Everything but `meta`, `params`, `parts`, `tool_calls` and `tools` is closed: an unknown key
+is an error that names the file, the line, the key and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from alignment.errors import UserError
+
+VERSION = 1
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+def _version() -> int:
+    return VERSION
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One turn. `parts` holds images and the like; `content` stays the text."""
+
+    role: Role
+    content: str = msgspec.field(default_factory=str)  # a factory, so that "" is written too
+    parts: list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    weight: float | None = None
+
+
+class Source(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a completion comes from: `kind` is model, human, dataset, …"""
+
+    kind: str
+    name: str | None = None
+    params: dict[str, Any] = {}
+
+
+class Completion(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A reply: `content` for one assistant message, or `messages` for several turns; never both."""
+
+    id: str | None = None
+    content: str | None = None
+    messages: list[Message] | None = None
+    source: Source | None = None
+    license: str | None = None
+    rewards: list[float | None] | None = None
+    meta: dict[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """The reply as text: `content`, or the content of the last assistant turn ("" if none)."""
+        if self.content is not None:
+            return self.content
+        for message in reversed(self.messages or []):
+            if message.role == "assistant":
+                return message.content
+        return ""
+
+    def turns(self) -> list[Message]:
+        """The reply as messages, whichever way it was written."""
+        if self.messages is not None:
+            return self.messages
+        return [Message("assistant", self.content or "")]
+
+
+class Comparison(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Completion `a` against `b` (indices); `p` = probability that a is better (None: a is better)."""
+
+    a: int
+    b: int
+    p: float | None = None
+    strength: float | None = None
+
+
+class Judgment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What one judge said; `by` None is anonymous. Every list has one entry per completion.
+
+    ranks: 1 is best, equal is a tie, None is not judged (never worst).
+    presented: the order of completion indices in which the judge saw them.
+    """
+
+    by: str | None = None
+    ranks: list[int | None] | None = None
+    comparisons: list[Comparison] | None = None
+    ratings: dict[str, list[float | None]] | None = None
+    labels: list[bool | None] | None = None
+    all_bad: bool | None = None
+    rationale: str | None = None
+    at: str | None = None
+    seconds: float | None = None
+    presented: list[int] | None = None
+    guideline: str | None = None
+    meta: dict[str, Any] = {}
+
+
+class Parent(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The record, and which of its completions, that this conversation goes on from."""
+
+    id: str
+    completion: int | None = None
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One row of a dataset."""
+
+    prompt: list[Message]
+    v: Literal[1] = msgspec.field(default_factory=_version)  # a factory, so that the version is written
+    id: str | None = None
+    completions: list[Completion] = []
+    demonstrations: list[int] | None = None
+    judgments: list[Judgment] = []
+    tools: list[dict[str, Any]] | None = None
+    parent: Parent | None = None
+    meta: dict[str, Any] = {}
+
+
+_decoder = msgspec.json.Decoder(Record)
+_encoder = msgspec.json.Encoder()
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_LOCATED = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+
+
+def encode_record(record: Record) -> bytes:
+    """The record as one line of JSON, without the newline; fields at their defaults are left out."""
+    return _encoder.encode(record)
+
+
+def decode_record(line: bytes, where: str) -> Record:
+    """One checked record from one line of JSON; `where` ("train.jsonl, line 3") goes into the error.
+
+    Raises UserError on malformed JSON, unknown or duplicate keys, wrong types and broken rules.
+    """
+    try:
+        record = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {explain(error)}") from None
+    # Equal counts of quotes mean that decoding dropped nothing; the exact search is for the rest.
+    if b"\\u0022" in line or _encoder.encode(record).count(b'"') != line.count(b'"'):
+        check_duplicate_keys(line, where)
+    check_record(record, where)
+    return record
+
+
+def explain(error: Exception, known: set[str] | None = None) -> str:
+    """A msgspec error in a user's words, with the nearest known key where a key is unknown."""
+    text = str(error)
+    unknown = _UNKNOWN.match(text)
+    if unknown:
+        key, path = unknown.group(1), unknown.group(2) or ""
+        return f'unknown key "{key}"{_inside(path)}{nearest(key, known or _keys_at(path))}'
+    if isinstance(error, msgspec.ValidationError):
+        located = _LOCATED.match(text)
+        if located and located.group(2):
+            return f"{located.group(1).replace('`', '')} at {located.group(2)}"
+        return text.replace("`", "")
+    return f"not valid JSON: {text}"
+
+
+def nearest(key: str, known: set[str]) -> str:
+    """'; did you mean "x"?' for a near key, else the list of those that are known."""
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    return f"; the keys here are {', '.join(sorted(known))}"
+
+
+def _inside(path: str) -> str:
+    return f" in {path}" if path else ""
+
+
+def _keys_at(path: str) -> set[str]:
+    """The keys that are known at a path such as `completions[0].messages[1]` (or with `[...]`)."""
+    holders: dict[str, Any] = {
+        "prompt": Message,
+        "messages": Message,
+        "completions": Completion,
+        "source": Source,
+        "comparisons": Comparison,
+        "judgments": Judgment,
+        "parent": Parent,
+    }
+    names = re.sub(r"\[.*?\]", "", path).split(".")
+    return set(holders.get(names[-1], Record).__struct_fields__)
+
+
+def check_duplicate_keys(line: bytes, where: str) -> None:
+    """Raise UserError if an object in this JSON text names a key twice (decoders keep the last, silently)."""
+    if b"\\u0022" not in line and _encoder.encode(msgspec.json.decode(line)).count(b'"') == line.count(b'"'):
+        return
+
+    def refuse(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise UserError(f'{where}: the key "{key}" is there twice; keep one')
+            seen.add(key)
+        return {}
+
+    json.loads(line, object_pairs_hook=refuse)
+
+
+def check_record(record: Record, where: str) -> None:
+    """Raise UserError, naming `where`, if the record breaks a rule of the format."""
+    if record.prompt and record.prompt[-1].role == "assistant":
+        raise UserError(f"{where}: the prompt ends with the assistant; move that turn into a completion")
+    count = len(record.completions)
+    if not record.prompt and not count:
+        raise UserError(f"{where}: the record has neither a prompt nor completions")
+    ids = set()
+    for index, completion in enumerate(record.completions):
+        if (completion.content is None) == (completion.messages is None):
+            raise UserError(f'{where}: completions[{index}] needs either "content" or "messages"')
+        if completion.messages is not None and not any(m.role == "assistant" for m in completion.messages):
+            raise UserError(f"{where}: completions[{index}].messages has no assistant turn")
+        if completion.id is not None:
+            if completion.id in ids:
+                raise UserError(f'{where}: two completions have the id "{completion.id}"')
+            ids.add(completion.id)
+    if record.demonstrations is not None:
+        _check_indices(record.demonstrations, count, f"{where}: demonstrations")
+    for index, judgment in enumerate(record.judgments):
+        _check_judgment(judgment, count, where, f"judgments[{index}]")
+
+
+def _check_judgment(judgment: Judgment, count: int, where: str, name: str) -> None:
+    columns: list[tuple[str, list[Any]]] = []
+    if judgment.ranks is not None:
+        columns.append(("ranks", judgment.ranks))
+        for rank in judgment.ranks:
+            if rank is not None and rank < 1:
+                raise UserError(f"{where}: {name}.ranks has {rank}; the best rank is 1")
+    if judgment.labels is not None:
+        columns.append(("labels", judgment.labels))
+    if judgment.ratings is not None:
+        columns += [(f"ratings.{key}", values) for key, values in judgment.ratings.items()]
+    for key, values in columns:
+        if len(values) != count:
+            raise UserError(
+                f"{where}: {name}.{key} has {len(values)} entries for {count} completions; "
+                "give one for each, null where it was not judged"
+            )
+    for comparison in judgment.comparisons or ():
+        _check_indices([comparison.a, comparison.b], count, f"{where}: {name}.comparisons")
+        if comparison.p is not None and not 0 <= comparison.p <= 1:
+            raise UserError(f"{where}: {name}.comparisons has p = {comparison.p}; it must be from 0 to 1")
+    if judgment.presented is not None:
+        _check_indices(judgment.presented, count, f"{where}: {name}.presented")
+    if judgment.seconds is not None and judgment.seconds < 0:
+        raise UserError(f"{where}: {name}.seconds is {judgment.seconds}; it cannot be negative")
+
+
+def _check_indices(indices: list[int], count: int, where: str) -> None:
+    for index in indices:
+        if not 0 <= index < count:
+            raise UserError(f"{where} names completion {index}; there are {count}, counted from 0")
+    if len(set(indices)) != len(indices):
+        raise UserError(f"{where} names a completion twice: {indices}")
+
+
+def record_id(record: Record) -> str:
+    """The record's id; where it has none, a hash (24 hex digits) of its prompt, completions and tools."""
+    if record.id is not None:
+        return record.id
+    turns = [completion.turns() for completion in record.completions]
+    content = _encoder.encode([record.prompt, turns, record.tools, record.parent])
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def with_id(record: Record) -> Record:
+    """The record itself if it has an id, else a copy that has one."""
+    return record if record.id is not None else msgspec.structs.replace(record, id=record_id(record))
+
+
+def message_dict(message: Message) -> dict[str, Any]:
+    """The message as the plain dict that chat templates take: role, content, and whatever else is set."""
+    row: dict[str, Any] = {"role": message.role, "content": message.content}
+    for key in ("parts", "name", "tool_calls", "tool_call_id", "weight"):
+        value = getattr(message, key)
+        if value is not None:
+            row[key] = value
+    return row
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a record."""
+    return msgspec.json.schema(Record)

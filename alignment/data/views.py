@@ -1,0 +1,182 @@
+"""Views: what a trainer eats, derived from records in a stream. Columns have TRL's names, conversational.
+
+Every view is a generator over records. What it leaves out it counts by reason in `counts`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+from alignment.data.pairs import agreed_pairs, best_completion, pair_votes
+from alignment.data.records import Completion, Message, Record, message_dict, record_id
+
+Row = dict[str, Any]
+Counts = Counter[str] | None
+
+
+def _count(counts: Counts, reason: str, times: int = 1) -> None:
+    if counts is not None and times:
+        counts[reason] += times
+
+
+def _dicts(messages: list[Message]) -> list[Row]:
+    return [message_dict(message) for message in messages]
+
+
+def _reply(completion: Completion) -> list[Row]:
+    if completion.content is not None:
+        return [{"role": "assistant", "content": completion.content}]
+    return _dicts(completion.turns())
+
+
+def _is_empty(completion: Completion) -> bool:
+    return not any(turn.content.strip() or turn.tool_calls or turn.parts for turn in completion.turns())
+
+
+def messages_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+    """Whole conversations: {"id", "messages"[, "tools"]}, for SFT.
+
+    A record gives one row for each of its demonstrations; without any, one row for its best ranked
+    completion; with a single unjudged completion, that one.
+    """
+    for record in records:
+        if not record.completions:
+            _count(counts, "no completion")
+            continue
+        if record.demonstrations is not None:
+            chosen = record.demonstrations
+        else:
+            best = best_completion(record)
+            chosen = [] if best is None else [best]
+        if not chosen:
+            _count(counts, "no demonstration and no best completion")
+        for index in chosen:
+            completion = record.completions[index]
+            if _is_empty(completion):
+                _count(counts, "empty completion")
+                continue
+            row: Row = {"id": record_id(record), "messages": _dicts(record.prompt) + _reply(completion)}
+            if record.tools is not None:
+                row["tools"] = record.tools
+            yield row
+
+
+def prompts_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+    """Prompts: {"id", "prompt"}, for PPO, RLOO, generation and evaluation."""
+    for record in records:
+        if not record.prompt:
+            _count(counts, "empty prompt")
+            continue
+        yield {"id": record_id(record), "prompt": _dicts(record.prompt)}
+
+
+def pairs_view(
+    records: Iterable[Record],
+    how: Literal["each", "majority", "model"] = "each",
+    margin: bool = False,
+    counts: Counts = None,
+) -> Iterator[Row]:
+    """Pairs: {"id", "prompt", "chosen", "rejected", "weight", "judges"[, "margin"]}, for reward and DPO.
+
+    how: "each": every judge's strict order votes, and a pair that judges order both ways gives a row each
+        way; "majority": one row in the direction with more votes, weight = its share of the votes cast;
+        "model": one row, weight = the Bradley-Terry probability that chosen is better.
+    weight: for "each" the share of the votes for this direction. judges: how many voted for it.
+    margin: adds the mean stated strength, or else the difference in rank (TRL's losses change on seeing it).
+    """
+    for record in records:
+        if len(record.completions) < 2:
+            _count(counts, "fewer than two completions")
+            continue
+        if not record.judgments:
+            _count(counts, "not judged")
+            continue
+        votes = pair_votes(record, counts)
+        rows = agreed_pairs(votes, len(record.completions), how, counts)
+        prompt = _dicts(record.prompt)
+        for pair in rows:
+            chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
+            if chosen.turns() == rejected.turns():
+                _count(counts, "equal completions")
+                continue
+            if _is_empty(chosen) or _is_empty(rejected):
+                _count(counts, "empty completion")
+                continue
+            row: Row = {
+                "id": record_id(record),
+                "prompt": prompt,
+                "chosen": _reply(chosen),
+                "rejected": _reply(rejected),
+                "weight": pair.weight,
+                "judges": pair.judges,
+            }
+            if margin:
+                row["margin"] = pair.margin
+            yield row
+
+
+def rankings_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+    """Rankings: {"id", "prompt", "completions", "ranks"}, one row a judge, for K-wise reward losses.
+
+    Only completions that the judge ranked are in the row; equal ranks are tie groups.
+    """
+    for record in records:
+        if not record.judgments:
+            _count(counts, "not judged")
+        for judgment in record.judgments:
+            if judgment.all_bad:
+                _count(counts, "all bad")
+                continue
+            if judgment.ranks is None:
+                _count(counts, "no ranks")
+                continue
+            kept = [index for index, rank in enumerate(judgment.ranks) if rank is not None]
+            ranks = [judgment.ranks[index] for index in kept]
+            if len(set(ranks)) < 2:
+                _count(counts, "all tied" if len(kept) > 1 else "fewer than two ranked")
+                continue
+            yield {
+                "id": record_id(record),
+                "prompt": _dicts(record.prompt),
+                "completions": [_reply(record.completions[index]) for index in kept],
+                "ranks": ranks,
+            }
+
+
+def unpaired_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+    """Single completions: {"id", "prompt", "completion", "label"}, for KTO.
+
+    The label is the majority of the judges' labels (and False for all completions of an all-bad judgment).
+    """
+    for record in records:
+        if not record.completions:
+            _count(counts, "no completion")
+        for index, completion in enumerate(record.completions):
+            said = [
+                False if judgment.all_bad else judgment.labels[index] if judgment.labels else None
+                for judgment in record.judgments
+            ]
+            good, bad = said.count(True), said.count(False)
+            if good == bad:
+                _count(counts, "labels tied" if good else "no label")
+                continue
+            if _is_empty(completion):
+                _count(counts, "empty completion")
+                continue
+            yield {
+                "id": record_id(record),
+                "prompt": _dicts(record.prompt),
+                "completion": _reply(completion),
+                "label": good > bad,
+            }
+
+
+VIEWS: dict[str, Callable[..., Iterator[Row]]] = {
+    "messages": messages_view,
+    "prompts": prompts_view,
+    "pairs": pairs_view,
+    "rankings": rankings_view,
+    "unpaired": unpaired_view,
+}
