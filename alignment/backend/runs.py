@@ -1,0 +1,259 @@
+"""The run directory: what was run, on which data, from which model, with which code, and what came out.
+
+    DIR/config.yaml     the resolved config, defaults included
+        run.json        stage, status, seconds, versions, git commit, data and parents with fingerprints, metrics
+        metrics.jsonl   one line a log
+        checkpoints/    checkpoint-N, each complete only when it holds the file COMPLETE, written last
+        model/          the finished model
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from alignment.backend.config import StageConfig, config_differences
+from alignment.backend.yaml_lines import read_yaml, write_yaml
+from alignment.data.files import atomic_output, fingerprint
+from alignment.errors import UserError
+
+COMPLETE = "COMPLETE"
+LIBRARIES = ("alignkit", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
+# What may change between the first start of a run and its resumption.
+FREE_KEYS = {"run.dir", "run.overwrite", "run.resume", "run.tracking", "run.name"}
+
+
+def is_main_process() -> bool:
+    """False on every process of a distributed launch but the first: only one writes the run directory."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+class Run:
+    """One run directory, open for writing. Made by `open_run`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.dir = folder
+        self.checkpoints = folder / "checkpoints"
+        self.model_dir = folder / "model"
+        self._started = time.monotonic()
+        self._lock: Any = None
+
+    def newest_checkpoint(self) -> Path | None:
+        """The complete checkpoint with the highest step, or None."""
+        complete = [path for path in self.checkpoints.glob("checkpoint-*") if (path / COMPLETE).is_file()]
+        return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+    def remove_incomplete(self) -> None:
+        """Delete checkpoints that a kill left without their COMPLETE file."""
+        for path in self.checkpoints.glob("checkpoint-*"):
+            if is_main_process() and not (path / COMPLETE).is_file():
+                shutil.rmtree(path)
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        if is_main_process():
+            with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as out:
+                out.write(json.dumps(plain(values)) + "\n")
+
+    def logs(self) -> list[dict[str, Any]]:
+        """What metrics.jsonl holds; a last line that a kill cut short is left out."""
+        path = self.dir / "metrics.jsonl"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def drop_logs_after(self, step: int) -> None:
+        """Forget the lines of steps that a resumed run is about to repeat."""
+        if is_main_process():
+            kept = [line for line in self.logs() if line.get("step", 0) <= step]
+            temporary = self.dir / "metrics.jsonl.tmp"
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            os.replace(temporary, self.dir / "metrics.jsonl")
+
+    def finish(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Mark the run complete; return {"model", "metrics", "seconds", "run"}, every stage's result."""
+        state = _read_state(self.dir) if is_main_process() else {}
+        seconds = round(state.get("seconds", 0.0) + time.monotonic() - self._started, 3)
+        self._started = time.monotonic()
+        if is_main_process():
+            _write_state(self.dir, {**state, "status": "complete", "seconds": seconds, "metrics": plain(metrics)})
+        model = str(self.model_dir) if self.model_dir.is_dir() else None
+        return {"model": model, "metrics": plain(metrics), "seconds": seconds, "run": str(self.dir)}
+
+    def pause(self) -> None:
+        """Add the seconds so far to run.json, for a run that stops before its end."""
+        if is_main_process():
+            state = _read_state(self.dir)
+            seconds = round(state.get("seconds", 0.0) + time.monotonic() - self._started, 3)
+            _write_state(self.dir, {**state, "seconds": seconds})
+            self._started = time.monotonic()
+
+
+def open_run(config: StageConfig, *, data: list[str], parents: list[str]) -> Run:
+    """Make the run directory of `config`, or go on with an unfinished one of the same config and inputs.
+
+    data: dataset paths; parents: model paths. Both are kept with fingerprints.
+    Raises UserError: the directory holds something else, a finished run, a run with another config or
+    changed inputs (naming the key), or a run that another process is working on; nothing to resume.
+    """
+    folder = Path(config.run.dir)
+    run = Run(folder)
+    if not is_main_process():
+        return run
+    if config.run.resume and config.run.overwrite:
+        raise UserError("resume and overwrite exclude each other; give one")
+    state = _existing_state(folder)
+    if state is not None:
+        run._lock = _lock(folder)
+    if state is not None and config.run.overwrite:
+        shutil.rmtree(folder)
+        state = None
+    if state is None and config.run.resume:
+        raise UserError(f"{folder} holds no run to resume; start without --resume")
+    if state is not None and state["status"] == "complete":
+        raise UserError(f"{folder} holds a finished run; choose another run.dir or add --overwrite")
+
+    inputs = {
+        "data": {path: fingerprint(path) for path in data},
+        "parents": {path: {"folder": model_folder(path), "fingerprint": model_fingerprint(path)} for path in parents},
+    }
+    resolved = config.model_dump(mode="json")
+    if state is None:
+        with atomic_output(folder, overwrite=folder.is_dir()) as temporary:
+            temporary.mkdir()
+            write_yaml(resolved, temporary / "config.yaml")
+            _write_state(temporary, {"stage": config.stage, "status": "running", **_origin(), **inputs, "metrics": {}})
+        run._lock = _lock(folder)
+    else:
+        _refuse_changes(folder, state, resolved, inputs)
+    return run
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """The content of a run directory's run.json. Raises UserError if it is not one."""
+    if not (Path(folder) / "run.json").is_file():
+        raise UserError(f"{folder} is not a run directory: it has no run.json")
+    return _read_state(Path(folder))
+
+
+def model_folder(path: str) -> str | None:
+    """Where the model `path` lies on this disk, None for a hub id."""
+    if path == "tiny":
+        import alignment
+
+        return str(Path(alignment.__file__).parent / "assets" / "tiny")
+    folder = Path(path)
+    if (folder / "run.json").is_file():
+        folder = folder / "model"
+    return str(folder) if folder.is_dir() else None
+
+
+def model_fingerprint(path: str) -> str | None:
+    """A hash over the names, sizes and contents of a model's files, None for a hub id.
+
+    Of files over 64 MiB only the first and last MiB are read, so that a large model takes no minute.
+    """
+    folder = model_folder(path)
+    if folder is None:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(item for item in Path(folder).rglob("*") if item.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+        with file.open("rb") as content:
+            if size <= 64 << 20:
+                digest.update(content.read())
+            else:
+                digest.update(content.read(1 << 20))
+                content.seek(-(1 << 20), os.SEEK_END)
+                digest.update(content.read())
+    return digest.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's own, through dicts and lists, so that JSON can hold them."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _existing_state(folder: Path) -> dict[str, Any] | None:
+    """run.json of an existing run directory; None if there is nothing at `folder`."""
+    if (folder / "run.json").is_file():
+        return _read_state(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is no run directory; choose another run.dir")
+    return None
+
+
+def _refuse_changes(folder: Path, state: dict[str, Any], resolved: dict[str, Any], inputs: dict[str, Any]) -> None:
+    advice = "choose another run.dir, or add --overwrite to start anew"
+    path = folder / "config.yaml"
+    old, _ = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    changed = [key for key in config_differences(old, resolved) if key not in FREE_KEYS]
+    if changed:
+        was, now = (_get(values, changed[0]) for values in (old, resolved))
+        raise UserError(
+            f"{folder} holds an unfinished run with another config: {changed[0]} was {was!r}, is {now!r}; {advice}"
+        )
+    for kind, values in inputs.items():
+        for name in config_differences({name: state[kind].get(name) for name in values}, values):
+            raise UserError(f"{folder} holds an unfinished run, and {kind} {name} has changed since; {advice}")
+
+
+def _get(values: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _lock(folder: Path) -> Any:
+    """Hold the run directory for this process until it ends. The system drops the lock on any death."""
+    handle = (folder / ".lock").open("w")
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"another process is working on {folder}; wait for it, or choose another run.dir") from None
+    return handle
+
+
+def _origin() -> dict[str, Any]:
+    """When, with which versions, and from which commit if the code runs from a git checkout."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    checkout = Path(__file__).resolve().parents[2]
+    git = None
+    if (checkout / ".git").exists() and shutil.which("git"):
+        commit = _git(checkout, "rev-parse", "HEAD")
+        git = {"commit": commit, "changed": bool(_git(checkout, "status", "--porcelain"))} if commit else None
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"started": started, "seconds": 0.0, "versions": versions, "git": git}
+
+
+def _git(checkout: Path, *words: str) -> str:
+    command = ["git", "-C", str(checkout), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    temporary = folder / "run.json.tmp"
+    temporary.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / "run.json")
