@@ -1,0 +1,126 @@
+"""The transformers engine: `model.generate` over batches of prompts of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignment.backend.chat import Messages, render_prompt, stop_ids
+from alignment.backend.models import unwrap
+from alignment.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from alignment.backend.generation.settings import GenerationSection
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One completion: its text without special tokens, its ids (the closing EOS included), and how it ended."""
+
+    text: str
+    token_ids: list[int]
+    finished: bool  # True: ended with an EOS; False: cut off at max_new_tokens
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    settings: GenerationSection,
+    n: int = 1,
+    progress: Callable[[int], Any] | None = None,
+) -> list[list[Generated]]:
+    """`n` completions of each prompt, in the order given.
+
+    The same model, prompts, settings and n give the same completions. The model's mode and the process's
+    random state are as before afterwards. `progress` is called with the number of completions of each batch
+    that is done. UserError when a prompt leaves no room for max_new_tokens.
+    """
+    import torch
+
+    ids = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    inner = unwrap(model)
+    _check_room(ids, inner, settings)
+    stops = stop_ids(tokenizer, inner.generation_config)
+    jobs = sorted((row for row in range(len(ids)) for _ in range(n)), key=lambda row: len(ids[row]))
+    results: list[list[Generated]] = [[] for _ in ids]
+    devices = [inner.device] if inner.device.type == "cuda" else []
+    was_training = inner.training
+    inner.eval()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(settings.seed)
+        for batch in _batches(jobs, ids, settings):
+            rows = _generate_batch(inner, tokenizer, [ids[row] for row in batch], settings, stops)
+            for row, tokens in zip(batch, rows, strict=True):
+                results[row].append(_finish(tokenizer, tokens, stops))
+            if progress is not None:
+                progress(len(batch))
+    inner.train(was_training)
+    return results
+
+
+def _batches(
+    jobs: Sequence[int], ids: Sequence[Sequence[int]], settings: GenerationSection
+) -> list[list[int]]:
+    """Row numbers (sorted by prompt length) in batches whose padded prompt and completion fit the budget."""
+    batches: list[list[int]] = []
+    for row in reversed(jobs):  # longest first: a batch that does not fit in memory fails at once
+        width = len(ids[batches[-1][0]]) + settings.max_new_tokens if batches else 0
+        if batches and (len(batches[-1]) + 1) * width <= settings.token_budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def _generate_batch(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Sequence[int]],
+    settings: GenerationSection,
+    stops: list[int],
+) -> list[list[int]]:
+    """New token ids of each row, padding and all, from one call of `model.generate`."""
+    import torch
+    from transformers import GenerationConfig
+
+    width = max(len(row) for row in rows)
+    pad_id = tokenizer.pad_token_id
+    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if settings.temperature > 0:
+        sampling = {"do_sample": True, "temperature": settings.temperature}
+        sampling |= {"top_p": settings.top_p, "top_k": settings.top_k}
+    config = GenerationConfig(
+        max_new_tokens=settings.max_new_tokens, eos_token_id=stops, pad_token_id=pad_id, **sampling
+    )
+    # transformers fills what we leave out from the model's own generation_config.json, warpers included
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        with torch.no_grad():
+            output = model.generate(ids, attention_mask=mask, generation_config=config)
+    finally:
+        model.generation_config = own
+    return output[:, width:].tolist()
+
+
+def _finish(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stops: Sequence[int]) -> Generated:
+    """Cut generated ids after their first stop token."""
+    end = next((i for i, token in enumerate(tokens) if token in stops), None)
+    kept = tokens if end is None else tokens[: end + 1]
+    text = tokenizer.decode(kept if end is None else kept[:-1], skip_special_tokens=True)
+    return Generated(text=text, token_ids=kept, finished=end is not None)
+
+
+def _check_room(ids: Sequence[Sequence[int]], model: Any, settings: GenerationSection) -> None:
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for number, row in enumerate(ids, 1):
+        if room is not None and len(row) + settings.max_new_tokens > room:
+            raise UserError(
+                f"prompt {number} has {len(row)} tokens and generation.max_new_tokens is "
+                f"{settings.max_new_tokens}, but the model holds {room}: shorten the prompt or lower max_new_tokens"
+            )

@@ -1,0 +1,134 @@
+"""Loading, adapters, the score head, export."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from alignment.backend.config import LoraSection, ModelSection
+from alignment.backend.models import (
+    export_model,
+    load_policy,
+    load_reward_model,
+    load_tokenizer,
+    peft_config,
+    resolve_model_path,
+    token_scores,
+    unwrap,
+)
+from alignment.backend.scoring import load_scorer
+from alignment.errors import UserError
+
+PROMPTS = [[{"role": "user", "content": "the cat"}], [{"role": "user", "content": "the red hen and the dog"}]]
+TEXTS = ["sat on a mat .", "ran"]
+
+
+def perturbed_adapter(base: str, folder: Path, task: str = "SEQ_CLS", dora: bool = False) -> str:
+    """A LoRA over `base` whose every trained weight was moved, saved at `folder`."""
+    from peft import get_peft_model
+
+    section = ModelSection(path=base, lora=LoraSection(r=4, alpha=8, dora=dora))
+    load = load_reward_model if task == "SEQ_CLS" else load_policy
+    model = get_peft_model(load(section), peft_config(section, task))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_reward_head_survives_lora(toy_model: str, tmp_path: Path, dora: bool) -> None:
+    """design/training.md 7: the same scores in a new process, from the adapter and merged."""
+    adapter = perturbed_adapter(toy_model, tmp_path / "adapter", dora=dora)
+    here = load_scorer(adapter).score(PROMPTS, TEXTS)
+    assert here[0] != here[1]
+    merged = export_model(adapter, tmp_path / "merged")
+    assert not (Path(merged) / "adapter_config.json").exists()
+    assert load_scorer(merged).score(PROMPTS, TEXTS) == pytest.approx(here, abs=1e-5)
+    if dora:
+        return
+    program = (
+        "import json, sys; from alignment.backend.scoring import load_scorer\n"
+        f"print(json.dumps([load_scorer(p).score({PROMPTS!r}, {TEXTS!r}) for p in sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", program, adapter, merged]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    from_adapter, from_merged = json.loads(answer.strip().splitlines()[-1])
+    assert from_adapter == pytest.approx(here, abs=1e-6)
+    assert from_merged == pytest.approx(here, abs=1e-5)
+
+
+def test_adapter_of_a_policy_is_loaded_merged_and_stacked(toy_model: str, tmp_path: Path) -> None:
+    adapter = perturbed_adapter(toy_model, tmp_path / "adapter", task="CAUSAL_LM")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    plain = load_policy(ModelSection(path=toy_model), trainable=False)(ids).logits
+    tuned = load_policy(ModelSection(path=adapter), trainable=False)(ids).logits
+    assert not torch.allclose(plain, tuned)
+    trainable = load_policy(ModelSection(path=adapter))
+    assert any(p.requires_grad for p in trainable.parameters())
+    # a new LoRA over an adapter: the old one is merged, so that switching the new one off gives the SFT policy
+    stacked = load_policy(ModelSection(path=adapter, lora=LoraSection(r=2)))
+    assert not hasattr(stacked, "peft_config")
+    assert torch.allclose(stacked.eval()(ids).logits, tuned, atol=1e-5)
+    merged = export_model(adapter, tmp_path / "merged")
+    assert torch.allclose(load_policy(ModelSection(path=merged), trainable=False)(ids).logits, tuned, atol=1e-5)
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    assert load_tokenizer(merged).chat_template == load_tokenizer(toy_model).chat_template
+    with pytest.raises(UserError, match="exists"):
+        export_model(adapter, tmp_path / "merged")
+
+
+def test_new_heads_are_seeded_and_leave_random_state(toy_model: str) -> None:
+    state = torch.get_rng_state()
+    one, same, other = (load_reward_model(ModelSection(path=toy_model), seed=s) for s in (0, 0, 1))
+    assert torch.equal(one.score.weight, same.score.weight)
+    assert not torch.equal(one.score.weight, other.score.weight)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_token_scores_end_in_the_score(toy_model: str) -> None:
+    model = load_reward_model(ModelSection(path=toy_model)).eval()
+    ids, mask = torch.tensor([[5, 6, 7, 0]]), torch.tensor([[1, 1, 1, 0]])
+    assert torch.allclose(token_scores(model, ids, mask)[0, 2], model(ids, mask).logits[0, 0])
+
+
+def test_paths(toy_model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="has no model yet"):
+        resolve_model_path(str(run))
+    (run / "model").symlink_to(toy_model)
+    assert resolve_model_path(str(run)) == str(run / "model")
+    assert resolve_model_path(toy_model) == toy_model
+    assert resolve_model_path("org/name") == "org/name"
+    with pytest.raises(UserError, match="does not exist"):
+        resolve_model_path("./nowhere")
+    with pytest.raises(UserError, match="holds no model"):
+        resolve_model_path(str(tmp_path))
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_policy(ModelSection(path="runs/sft-that-is-not-there"))
+
+
+def test_refusals(toy_model: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a reward model"):
+        load_scorer(toy_model)
+    with pytest.raises(UserError, match="bitsandbytes|cannot be trained"):
+        load_policy(ModelSection(path=toy_model, quantize="4bit"))
+
+
+def test_adapter_names_its_base(toy_model: str, tmp_path: Path) -> None:
+    adapter = perturbed_adapter(toy_model, tmp_path / "adapter")
+    named = json.loads((Path(adapter) / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == toy_model
+    assert "score" in named["modules_to_save"]
+    assert type(unwrap(load_reward_model(ModelSection(path=adapter)))).__name__ == "LlamaForSequenceClassification"
