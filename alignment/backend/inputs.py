@@ -1,0 +1,81 @@
+"""From the `data:` section of a stage to the rows its trainer eats, with what was left out counted by reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alignment.backend.config import DataSection
+from alignment.data.files import read_records
+from alignment.data.records import Record
+from alignment.data.views import VIEWS
+from alignment.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Row = dict[str, Any]
+
+
+class StageRows(NamedTuple):
+    """Rows of a view for training and validation, and how many records were left out, by reason."""
+
+    train: list[Row]
+    validation: list[Row]
+    left_out: dict[str, int]
+
+
+def stage_rows(data: DataSection, view: str) -> StageRows:
+    """Read the rows of `view` ("messages", "prompts", "pairs", …) that `data` names.
+
+    Validation rows come from `data.validation`, or are those of a share of the prompts (no prompt is on both
+    sides). Raises UserError when a side that was asked for has no row.
+    """
+    counts: Counter[str] = Counter()
+    unseen: Counter[str] = Counter()
+    records = read_records(data.train)
+    held_out: list[Record] = []
+    if data.validation:
+        held_out = list(read_records(data.validation))
+    elif data.validation_fraction:
+        both = list(records)
+        held_out = [record for record in both if is_held_out(record, data.validation_fraction)]
+        records = iter([record for record in both if not is_held_out(record, data.validation_fraction)])
+    train = list(islice(_view(records, view, data, counts), data.max_rows))
+    validation = list(_view(held_out, view, data, unseen))
+    if not train:
+        raise UserError(_empty(", ".join(data.train), view, counts))
+    if not validation and (data.validation or data.validation_fraction):
+        raise UserError(_empty(", ".join(data.validation) or "data.validation_fraction", view, unseen))
+    return StageRows(train, validation, dict(counts))
+
+
+def dataset(rows: list[Row], columns: Sequence[str]) -> Dataset | None:
+    """Those columns that the rows have, as the Dataset a TRL trainer takes; None for no rows.
+
+    Trainers are given only what they read: TRL changes its loss on seeing some names (margin).
+    """
+    from datasets import Dataset
+
+    kept = [column for column in columns if any(column in row for row in rows)]
+    return Dataset.from_list([{column: row.get(column) for column in kept} for row in rows]) if rows else None
+
+
+def is_held_out(record: Record, fraction: float) -> bool:
+    """Whether the prompt of the record falls in the validation share: the same prompt always falls alike."""
+    words = " ".join(f"{turn.role}: {turn.content}" for turn in record.prompt).casefold().split()
+    digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64 < fraction
+
+
+def _empty(source: str, view: str, counts: Counter[str]) -> str:
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
+    return f"{source}: no row for the view {view!r} that this stage needs ({reasons or 'no record'})"
+
+
+def _view(records: Iterable[Record], view: str, data: DataSection, counts: Counter[str]) -> Iterator[Row]:
+    options = {"how": data.how} if view == "pairs" else {}
+    return VIEWS[view](records, counts=counts, **options)

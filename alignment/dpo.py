@@ -1,0 +1,69 @@
+"""Direct preference optimisation (Rafailov et al., arXiv 2305.18290), on TRL's DPOTrainer.
+
+Every loss of TRL's is an option of `trainer:` (loss_type, beta, label_smoothing, precompute_ref_log_probs …).
+The reference is the policy as given. Left out: sampling (see ppo/) and the reward model (see reward/).
+"""
+
+from typing import Any, ClassVar, Literal
+
+from alignment.backend.config import StageConfig, trainer_args
+from alignment.backend.inputs import dataset, stage_rows
+from alignment.backend.runs import open_run
+
+
+class Config(StageConfig):
+    """The config of a DPO run."""
+
+    trainer_class: ClassVar[str] = "trl.trainer.dpo_config:DPOConfig"
+
+    stage: Literal["dpo"] = "dpo"
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train `config.model` on the pairs of `config.data`; the stage's result dict.
+
+    Metrics: {"steps", "epochs", "loss", "rows", and TRL's "eval_*" with validation data}.
+    """
+    rows = stage_rows(config.data, "pairs")
+    run_dir = open_run(
+        config, data=[*config.data.train, *config.data.validation], parents=[config.model.path]
+    )
+    # After the checks that take no time: these imports take seconds.
+    from transformers import set_seed
+    from trl import DPOTrainer
+
+    from alignment.backend.models import load_policy, load_tokenizer, peft_config
+    from alignment.backend.preflight import check_rows
+    from alignment.backend.training import run_trainer
+
+    args = trainer_args(config, run_dir.checkpoints)
+    tokenizer = load_tokenizer(config.model.path)
+    for part in (rows.train, rows.validation):
+        check_rows(part, tokenizer, args.max_length, config.data.max_truncated, "pairs")
+    set_seed(config.run.seed)
+    policy = load_policy(config.model)
+    trainer = DPOTrainer(
+        model=policy,
+        ref_model=_reference(config, policy, args),
+        args=args,
+        train_dataset=dataset(rows.train, ["prompt", "chosen", "rejected", "tools"]),
+        eval_dataset=dataset(rows.validation, ["prompt", "chosen", "rejected", "tools"]),
+        processing_class=tokenizer,
+        peft_config=peft_config(config.model, "CAUSAL_LM"),
+    )
+    metrics = run_trainer(trainer, run_dir)
+    return run_dir.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
+
+
+def _reference(config: Config, policy: Any, args: Any) -> Any:
+    """A frozen copy of a policy whose own weights are trained.
+
+    None otherwise: with a new LoRA the reference is the policy without it, with an adapter as the model TRL
+    keeps a copy of the adapter, and precomputed log-probabilities are the untrained policy's.
+    """
+    from alignment.backend.models import load_policy
+
+    if config.model.lora is not None or hasattr(policy, "peft_config") or args.precompute_ref_log_probs:
+        return None
+    dtype = str(policy.dtype).removeprefix("torch.")
+    return load_policy(config.model.model_copy(update={"dtype": dtype}), trainable=False)

@@ -1,0 +1,83 @@
+"""Supervised fine-tuning: imitate demonstrations, on TRL's SFTTrainer.
+
+Packing, the loss on the assistant's tokens alone, a validation split, early stopping and perplexity are
+options. Left out: anything that needs a reward or a pair (see dpo.py, ppo/, reward/).
+"""
+
+import math
+from typing import Any, ClassVar, Literal, Self
+
+import pydantic
+
+from alignment.backend.config import Section, StageConfig, trainer_args
+from alignment.backend.inputs import dataset, stage_rows
+from alignment.backend.runs import open_run
+
+
+class StoppingSection(Section):
+    """Stop when the validation loss stops falling, and keep the best checkpoint."""
+
+    patience: int = pydantic.Field(3, ge=1)
+    """Stop after so many evaluations without improvement."""
+    min_delta: float = pydantic.Field(0.0, ge=0)
+    """What counts as an improvement, in nats."""
+
+
+class Config(StageConfig):
+    """The config of an SFT run."""
+
+    trainer_class: ClassVar[str] = "trl.trainer.sft_config:SFTConfig"
+
+    stage: Literal["sft"] = "sft"
+    early_stopping: StoppingSection | None = None
+    """Needs validation data, and equal eval_strategy and save_strategy in `trainer:`."""
+
+    @pydantic.model_validator(mode="after")
+    def _defaults(self) -> Self:
+        self.trainer.setdefault("assistant_only_loss", True)
+        validation = bool(self.data.validation or self.data.validation_fraction)
+        if self.early_stopping is not None and not validation:
+            raise ValueError("early_stopping needs data.validation or data.validation_fraction")
+        return self
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train `config.model` on the demonstrations of `config.data`; the stage's result dict.
+
+    Metrics: {"steps", "epochs", "loss", "rows", and with validation data "eval_loss", "perplexity"}: the mean
+    negative log-likelihood a supervised token in nats, and its exponential.
+    """
+    rows = stage_rows(config.data, "messages")
+    run_dir = open_run(
+        config, data=[*config.data.train, *config.data.validation], parents=[config.model.path]
+    )
+    # After the checks that take no time: these imports take seconds.
+    from transformers import EarlyStoppingCallback, set_seed
+    from trl import SFTTrainer
+
+    from alignment.backend.chat import training_template
+    from alignment.backend.models import load_policy, load_tokenizer, peft_config
+    from alignment.backend.preflight import check_rows
+    from alignment.backend.training import run_trainer
+
+    stopping = config.early_stopping
+    args = trainer_args(config, run_dir.checkpoints, **({"load_best_model_at_end": True} if stopping else {}))
+    tokenizer = load_tokenizer(config.model.path)
+    if args.assistant_only_loss:
+        training_template(tokenizer)
+    for part in (rows.train, rows.validation):
+        check_rows(part, tokenizer, args.max_length, config.data.max_truncated, "messages")
+    set_seed(config.run.seed)
+    trainer = SFTTrainer(
+        model=load_policy(config.model),
+        args=args,
+        train_dataset=dataset(rows.train, ["messages", "tools"]),
+        eval_dataset=dataset(rows.validation, ["messages", "tools"]),
+        processing_class=tokenizer,
+        peft_config=peft_config(config.model, "CAUSAL_LM"),
+        callbacks=[EarlyStoppingCallback(stopping.patience, stopping.min_delta)] if stopping else None,
+    )
+    metrics = run_trainer(trainer, run_dir)
+    if "eval_loss" in metrics:
+        metrics["perplexity"] = math.exp(metrics["eval_loss"])
+    return run_dir.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
