@@ -16,7 +16,7 @@ Scale = Callable[[float], float]
 WIDTH = 480
 COLOURS = ("#1f6feb", "#d1570a", "#1a7f4b", "#8a4fd0", "#b8860b", "#c2255c")
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "12 4", "1 4")
-_CHARACTER = 6.6  # rough width of a character at the font size of 12
+_CHARACTER = 7.2  # rough upper width of a character at the font size of 12
 
 
 class Svg(str):
@@ -27,7 +27,7 @@ class Svg(str):
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers that cover [low, high] in steps of 1, 2, 2.5 or 5 times a power of ten."""
-    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+    if high <= low:
         return [low]
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
@@ -45,10 +45,10 @@ def intervals(
     title: str = "",
 ) -> Svg:
     """A dot with whiskers for each (label, value, low, high), and a dashed line at `reference`."""
-    known = [v for _, *r in rows for v in r if math.isfinite(v)]
+    known = [v for _, *r in rows for v in r if _drawable(v)]
     known += [] if reference is None else [reference]
     low, high = bounds or _padded(known)
-    left, right = _label_width([r[0] for r in rows]), WIDTH - 124
+    left, right = _label_width([r[0] for r in rows]), WIDTH - 148
     height = 30 * len(rows) + 46
     scale = _scale(low, high, left, right)
     out = _x_axis(scale, ticks(low, high), height - 36, 8, left, right, x_label)
@@ -57,11 +57,11 @@ def intervals(
     for i, (label, value, lo, hi) in enumerate(rows):
         y = 8 + 30 * i + 15
         out.append(_text(left - 8, y + 4, _short(label, left), "end", full=label))
-        if math.isfinite(value):
+        if _drawable(value):
             colour = _colour(i)
             shown = f"{number(value)} [{number(lo)}, {number(hi)}]"
             out.append(f'<g style="color:{colour}"><title>{escape(label)}: {escape(shown)}</title>')
-            if math.isfinite(lo) and math.isfinite(hi):
+            if _drawable(lo) and _drawable(hi):
                 out.append(_line(scale(lo), y, scale(hi), y, "whisker"))
                 out += [_line(scale(x), y - 5, scale(x), y + 5, "whisker") for x in (lo, hi)]
             out.append(f'<circle cx="{scale(value):.1f}" cy="{y}" r="4.5" fill="currentColor"/></g>')
@@ -73,7 +73,7 @@ def intervals(
 
 def bars(rows: Sequence[tuple[str, float]], *, x_label: str = "", title: str = "") -> Svg:
     """A horizontal bar for each (label, value), from zero; negative values go left."""
-    known = [v for _, v in rows if math.isfinite(v)]
+    known = [v for _, v in rows if _drawable(v)]
     low, high = min([0.0, *known]), max([0.0, *known])
     high = high if high > low else low + 1.0
     left, right = _label_width([r[0] for r in rows]), WIDTH - 64
@@ -84,7 +84,7 @@ def bars(rows: Sequence[tuple[str, float]], *, x_label: str = "", title: str = "
         y = 8 + 26 * i
         out.append(_text(left - 8, y + 17, _short(label, left), "end", full=label))
         out.append(_text(WIDTH, y + 17, number(value), "end"))
-        if math.isfinite(value):
+        if _drawable(value):
             x0, x1 = sorted((scale(0.0), scale(value)))
             out.append(
                 f'<rect x="{x0:.1f}" y="{y + 4}" width="{max(1.0, x1 - x0):.1f}" height="18" rx="2" '
@@ -100,7 +100,7 @@ def histogram(
 
     Each row is scaled to its own tallest bin: shapes are compared, not counts.
     """
-    clean = {name: [float(v) for v in vs if math.isfinite(v)] for name, vs in series.items()}
+    clean = {name: [float(v) for v in vs if _drawable(v)] for name, vs in series.items()}
     known = [v for vs in clean.values() for v in vs]
     low, high = _padded(known) if known else (0.0, 1.0)
     if known and min(known) >= 0:
@@ -141,29 +141,30 @@ def lines(
     reference: float | None = None,
 ) -> Svg:
     """A line through (xs, ys) for each series; a point that is not finite breaks the line."""
-    xs = [x for s in series.values() for x in s[0] if math.isfinite(x)]
-    ys = [y for s in series.values() for y in s[1] if math.isfinite(y)]
+    xs = [x for s in series.values() for x in s[0] if _drawable(x)]
+    ys = [y for s in series.values() for y in s[1] if _drawable(y)]
     ys += [] if reference is None else [reference]
     x_low, x_high = (min(xs), max(xs)) if xs else (0.0, 1.0)
     x_high = x_high if x_high > x_low else x_low + 1.0
     y_low, y_high = _padded(ys) if ys else (0.0, 1.0)
     legend = len(series) > 1
     y_ticks = ticks(y_low, y_high)
-    left = 16 + _CHARACTER * max(len(number(t)) for t in y_ticks)
+    y_names = tick_labels(y_ticks)
+    left = 16 + _CHARACTER * max(len(name) for name in y_names)
     top, right = 26 + (20 * math.ceil(len(series) / 3) if legend else 0), WIDTH - 12
     height = 250 + top
     bottom = height - 36
     x_scale, y_scale = _scale(x_low, x_high, left, right), _scale(y_low, y_high, bottom, top)
     out = _x_axis(x_scale, ticks(x_low, x_high), bottom, top, left, right, x_label)
-    for t in y_ticks:
+    for t, name in zip(y_ticks, y_names, strict=True):
         out.append(_line(left, y_scale(t), right, y_scale(t), "grid"))
-        out.append(_text(left - 6, y_scale(t) + 4, number(t), "end"))
+        out.append(_text(left - 6, y_scale(t) + 4, name, "end"))
     out.append(_text(2, 14, y_label, "start"))
     if reference is not None:
         out.append(_line(left, y_scale(reference), right, y_scale(reference), "ref"))
     for i, (name, (px, py)) in enumerate(series.items()):
         stroke = f'fill="none" stroke="{_colour(i)}" stroke-width="2" stroke-dasharray="{DASHES[i % 6]}"'
-        path = _path([(x_scale(x), y_scale(y)) if math.isfinite(y) else None for x, y in _pairs(px, py)])
+        path = _path([(x_scale(x), y_scale(y)) if _drawable(y) else None for x, y in _pairs(px, py)])
         out.append(f'<path d="{path}" {stroke} stroke-linejoin="round"><title>{escape(name)}</title></path>')
         if legend:
             x, y = left + (i % 3) * (WIDTH - left) / 3, 34 + 20 * (i // 3)
@@ -186,6 +187,20 @@ def _path(points: Sequence[tuple[float, float] | None]) -> str:
                 parts.append("h0.1")
         down = point is not None
     return "".join(parts)
+
+
+def _drawable(value: float) -> bool:
+    """Not NaN, not infinite, and not so large that sums and differences of such values are."""
+    return abs(value) < 1e100
+
+
+def tick_labels(at: Sequence[float]) -> list[str]:
+    """Ticks with as many decimals as their step needs: 0.2, 0.4 or 1,000, 2,000."""
+    if len(at) < 2 or max(map(abs, at)) >= 1e9 or at[1] - at[0] < 1e-4:
+        return [number(t) for t in at]
+    step = at[1] - at[0]
+    places = next(p for p in range(7) if abs(round(step, p) - step) < 1e-9)
+    return [f"{t:,.{places}f}".replace("-", "−") for t in at]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Scale:
@@ -237,7 +252,7 @@ def _x_axis(
 ) -> list[str]:
     out = [_line(scale(t), top, scale(t), bottom, "grid") for t in at]
     out.append(_line(left, bottom, right, bottom, "axis"))
-    out += [_text(scale(t), bottom + 15, number(t), "middle") for t in at]
+    out += [_text(scale(t), bottom + 15, name, "middle") for t, name in zip(at, tick_labels(at), strict=True)]
     out.append(_text((left + right) / 2, bottom + 32, label, "middle"))
     return out
 

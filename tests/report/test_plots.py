@@ -49,7 +49,7 @@ def test_an_interval_is_drawn_to_scale() -> None:
     root = ET.fromstring(svg)
     circle = root.find(f".//{SVG}circle")
     assert circle is not None
-    left, right = plots._label_width(["a"]), plots.WIDTH - 124
+    left, right = plots._label_width(["a"]), plots.WIDTH - 148
     assert float(circle.get("cx", "")) == pytest.approx((left + right) / 2, abs=0.1)
     assert "0.500 [0.250, 0.750]" in svg
 
@@ -81,6 +81,9 @@ def test_ticks_by_hand() -> None:
     assert plots.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert plots.ticks(0.45, 0.85) == [0.5, 0.6, 0.7, 0.8]
     assert plots.ticks(3, 3) == [3]
+    assert plots.tick_labels([0.4, 0.6]) == ["0.4", "0.6"]
+    assert plots.tick_labels([-1000, 0]) == ["−1,000", "0"]
+    assert plots.tick_labels([0, 0.25, 0.5]) == ["0.00", "0.25", "0.50"]
 
 
 def test_numbers_read_well() -> None:
