@@ -1,0 +1,179 @@
+"""Engines and transactions: one writer at a time on SQLite, row locks on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from alignment.errors import UserError
+
+BUSY_SECONDS = 15.0
+MIGRATION_LOCK = 7_201_940_311  # any number, the same in every process
+
+
+def utcnow() -> datetime:
+    """The present moment in UTC, without a zone: what the DateTime columns hold."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def stamp(moment: datetime) -> str:
+    """ISO 8601 with milliseconds and a Z."""
+    return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+class Store:
+    """A labeling database.
+
+    `url` is `sqlite:///FILE` or `postgresql+psycopg://user:password@host/name`. `create` makes the tables of
+    a new database and brings an old one up to date; without it a missing SQLite file is a UserError.
+    """
+
+    def __init__(self, url: str, *, create: bool = False) -> None:
+        self.url = _checked_url(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        if self.sqlite and not create and not Path(self.url.database or "").is_file():
+            raise UserError(
+                f"there is no labeling database {self.url.database!r}: "
+                "make it with `alignkit label import FILE --db …` or `alignkit label serve --db …`"
+            )
+        self._writer = _engine(self.url, writes=True)
+        self._reader = _engine(self.url, writes=False)
+        self._check_connection()
+        if create:
+            self._migrate("head")
+        else:
+            self._check_version()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write: committed when the block is left, rolled back if it raises.
+
+        On SQLite it starts with BEGIN IMMEDIATE, so what the block reads cannot change before it writes.
+        """
+        with self._writer.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, on its own engine: it sees one moment and waits for no writer."""
+        with self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    def downgrade(self, revision: str) -> None:
+        """Take the schema back to `revision` ("base" drops all). For tests and for a repair by hand."""
+        self._migrate(revision, down=True)
+
+    def _check_connection(self) -> None:
+        try:
+            with self.write() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise UserError(f"cannot open the database {self.url.render_as_string()}: {reason}") from error
+
+    def _check_version(self) -> None:
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        with self.read() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current != ScriptDirectory.from_config(_alembic_config()).get_current_head():
+            raise UserError(
+                f"the database {self.url.render_as_string()} has schema {current or 'none'}: "
+                "bring it up to date by `alignkit label serve --db …` or `alignkit label import …`"
+            )
+
+    def _migrate(self, revision: str, *, down: bool = False) -> None:
+        from alembic import command
+
+        config = _alembic_config()
+        with self.write() as connection:  # SQLite: BEGIN IMMEDIATE, so a second process waits for the first
+            if not self.sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            (command.downgrade if down else command.upgrade)(config, revision)
+
+
+def _alembic_config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _checked_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UserError(
+            f"--db {url!r} is no database URL: write sqlite:///labels.db or "
+            "postgresql+psycopg://user:password@host/name"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise UserError(f"--db {url!r}: only SQLite and PostgreSQL are supported, not {backend}")
+    if not parsed.database or parsed.database == ":memory:":
+        raise UserError(
+            f"--db {url!r} names no file, and judgments must outlive the server: sqlite:///labels.db"
+        )
+    if not Path(parsed.database).absolute().parent.is_dir():
+        raise UserError(f"--db {url!r}: the folder {str(Path(parsed.database).parent)!r} does not exist")
+    return parsed
+
+
+def _engine(url: URL, *, writes: bool) -> Engine:
+    dumps = partial(json.dumps, ensure_ascii=False)
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_engine(
+                url, json_serializer=dumps, pool_size=10, max_overflow=10, pool_pre_ping=True
+            )
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "PostgreSQL needs the psycopg driver: pip install 'alignkit[postgres]'"
+            ) from error
+    # One writing connection a process: threads wait for it here, woken when it comes free, where SQLite's own
+    # waiting sleeps and tries again. Other processes are waited for by busy_timeout.
+    engine = create_engine(
+        url,
+        json_serializer=dumps,
+        pool_size=1 if writes else 8,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", partial(_set_pragmas, writes=writes))
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: Any, *, writes: bool) -> None:
+    connection.isolation_level = None  # the driver must start no transaction of its own
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    if writes:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+    else:
+        cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
