@@ -156,7 +156,9 @@ def split_ids(
         )
     bos = tokenizer.bos_token_id
     if bos is not None and whole[:2] == [bos, bos]:
-        raise UserError(f"{where}: the rendered text starts with two BOS tokens; remove one from the template")
+        raise UserError(
+            f"{where}: the rendered text starts with two BOS tokens; remove one from the template"
+        )
     return head, whole[len(head) :]
 
 
@@ -177,7 +179,7 @@ def check_prefix(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str,
 
 
 def training_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A template that marks the assistant's tokens with {% generation %}: the tokenizer's own, or TRL's for it.
+    """A template that marks the assistant's tokens with {% generation %}: the tokenizer's own or TRL's.
 
     Raises UserError when there is neither, or when the marks leave out the token that ends the turn.
     """
@@ -188,8 +190,8 @@ def training_template(tokenizer: PreTrainedTokenizerBase) -> str:
         patched = get_training_chat_template(tokenizer)
     except ValueError as error:
         raise UserError(
-            f"the chat template of {tokenizer.name_or_path} does not mark the assistant's tokens and TRL has no "
-            "training version of it: put {% generation %} … {% endgeneration %} around them"
+            f"the chat template of {tokenizer.name_or_path} does not mark the assistant's tokens and TRL has "
+            "no training version of it: put {% generation %} … {% endgeneration %} around them"
         ) from error
     template = patched if patched is not None else tokenizer.get_chat_template()
     if not is_chat_template_stop_token_trained(tokenizer, template):

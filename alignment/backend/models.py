@@ -13,10 +13,10 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from alignment.backend.chat import ensure_pad
+from alignment.backend.heads import score_at_last_token, unwrap
 from alignment.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def resolve_model_path(path: str) -> str:
     folder = Path(path).expanduser()
     if (folder / "run.json").is_file():
         if not (folder / "model").is_dir():
-            raise UserError(f"the run {path} has no model yet: finish it first (run its stage again to resume)")
+            raise UserError(
+                f"the run {path} has no model yet: finish it first (run its stage again to resume)"
+            )
         return str(folder / "model")
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
         return str(folder)
@@ -141,61 +143,6 @@ def peft_config(section: ModelSection, task: str) -> LoraConfig | None:
     )
 
 
-def score_at_last_token(model: PreTrainedModel) -> None:
-    """Make a sequence-score model read its score at the last attended token of each row, in place.
-
-    Transformers looks for the last token that is not the pad id, which reads the wrong place when pad is EOS
-    or when a pad id occurs in the text, and numbers positions from the left edge even when that is padding.
-    Here both come from the attention mask. `model.forward` is replaced on the instance, so that wrappers
-    (PEFT, DDP, FSDP, autocast) keep working; weights and their names are untouched. Models with another kind
-    of head (encoders that read [CLS]) are left alone.
-    """
-    if hasattr(model, "score") and hasattr(model, model.base_model_prefix):
-        model.forward = MethodType(_last_token_forward, model)  # type: ignore[method-assign]
-
-
-def _last_token_forward(
-    model: PreTrainedModel,
-    input_ids: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    **kwargs: Any,
-) -> Any:
-    """input_ids, attention_mask (B, T) -> logits (B, 1): the head applied to the last attended token."""
-    import torch
-    from transformers.modeling_outputs import SequenceClassifierOutputWithPast
-
-    if attention_mask is None:
-        attention_mask = torch.ones_like(input_ids)
-    hidden = backbone_states(model, input_ids, attention_mask, **kwargs)
-    places = torch.arange(input_ids.shape[1], device=input_ids.device)
-    last = (places * attention_mask).argmax(dim=1)
-    rows = torch.arange(len(input_ids), device=hidden.device)
-    return SequenceClassifierOutputWithPast(logits=model.score(hidden[rows, last]))
-
-
-def backbone_states(
-    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any
-) -> torch.Tensor:
-    """Last hidden states (B, T, d) of a score model's backbone, positions counted over attended tokens."""
-    kwargs = {k: v for k, v in kwargs.items() if k not in ("labels", "use_cache", "return_dict", "position_ids")}
-    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    backbone = getattr(model, model.base_model_prefix)
-    return backbone(
-        input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False, **kwargs
-    ).last_hidden_state
-
-
-def token_scores(model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The head's value at every token, (B, T): what a critic reads."""
-    inner = unwrap(model)
-    return inner.score(backbone_states(inner, input_ids, attention_mask)).squeeze(-1)
-
-
-def unwrap(model: Any) -> Any:
-    """The transformers model inside a PeftModel (adapter layers stay in it); any other model as it is."""
-    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
-
-
 def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
     """Write the model at `src` as a plain folder: adapter merged, safetensors, tokenizer, chat template.
 
@@ -252,7 +199,9 @@ def _load_path(auto: Any, folder: str, trainable: bool = False, **options: Any) 
         model = model.merge_and_unload() if is_adapter(base) else model
         with _quiet_loading():
             wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-        model.head_is_new = model.head_is_new and "score" not in (_adapter_config(folder)["modules_to_save"] or [])
+        model.head_is_new = model.head_is_new and "score" not in (
+            _adapter_config(folder)["modules_to_save"] or []
+        )
         return wrapped
     try:
         with _quiet_loading():
@@ -304,7 +253,9 @@ def _check_quantize(section: ModelSection, trainable: bool) -> None:
             "pip install 'alignkit[quant]'"
         )
     if trainable and section.lora is None and not is_adapter(resolve_model_path(section.path)):
-        raise UserError("model.quantize: quantised weights cannot be trained; add model.lora to train an adapter")
+        raise UserError(
+            "model.quantize: quantised weights cannot be trained; add model.lora to train an adapter"
+        )
 
 
 def _quantization(section: ModelSection) -> dict[str, Any]:
@@ -337,7 +288,9 @@ def _place(model: Any, section: ModelSection, trainable: bool, device: Any) -> A
 def _adapter_config(folder: str) -> dict[str, Any]:
     config = json.loads((Path(folder) / "adapter_config.json").read_text())
     if not config.get("base_model_name_or_path"):
-        raise UserError(f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path)")
+        raise UserError(
+            f"{folder}/adapter_config.json does not name its base model (base_model_name_or_path)"
+        )
     return config
 
 
@@ -353,7 +306,9 @@ def _read_config(folder: str) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"no model configuration could be read from {folder}: {_first_line(error)}") from error
+        raise UserError(
+            f"no model configuration could be read from {folder}: {_first_line(error)}"
+        ) from error
 
 
 def _is_reward_model(folder: str) -> bool:

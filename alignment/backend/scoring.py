@@ -115,7 +115,7 @@ def load_scorer(
 
 
 def batches_by_length(rows: Sequence[Any], token_budget: int) -> list[list[Any]]:
-    """Rows (sequences) longest first, in batches of at most `token_budget` padded tokens, one row at least."""
+    """Rows (sequences), longest first, in batches of at most `token_budget` padded tokens (or one row)."""
     batches: list[list[Any]] = []
     for row in sorted(rows, key=len, reverse=True):
         if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= token_budget:

@@ -79,5 +79,5 @@ def test_samples_come_from_the_models_own_distribution(policy: tuple) -> None:
 
 def test_no_room(policy: tuple) -> None:
     model, tokenizer = policy
-    with pytest.raises(UserError, match="prompt 1 has .* tokens"):
+    with pytest.raises(UserError, match=r"prompt 1 has .* tokens"):
         generate(model, tokenizer, PROMPTS, GenerationSection(max_new_tokens=600))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from alignment.backend.config import LoraSection, ModelSection
+from alignment.backend.heads import token_scores, unwrap
 from alignment.backend.models import (
     export_model,
     load_policy,
@@ -18,8 +19,6 @@ from alignment.backend.models import (
     load_tokenizer,
     peft_config,
     resolve_model_path,
-    token_scores,
-    unwrap,
 )
 from alignment.backend.scoring import load_scorer
 from alignment.errors import UserError
@@ -75,12 +74,14 @@ def test_adapter_of_a_policy_is_loaded_merged_and_stacked(toy_model: str, tmp_pa
     assert not torch.allclose(plain, tuned)
     trainable = load_policy(ModelSection(path=adapter))
     assert any(p.requires_grad for p in trainable.parameters())
-    # a new LoRA over an adapter: the old one is merged, so that switching the new one off gives the SFT policy
+    # a new LoRA over an adapter: the old one is merged, so without the new one it is the SFT policy
     stacked = load_policy(ModelSection(path=adapter, lora=LoraSection(r=2)))
     assert not hasattr(stacked, "peft_config")
     assert torch.allclose(stacked.eval()(ids).logits, tuned, atol=1e-5)
     merged = export_model(adapter, tmp_path / "merged")
-    assert torch.allclose(load_policy(ModelSection(path=merged), trainable=False)(ids).logits, tuned, atol=1e-5)
+    assert torch.allclose(
+        load_policy(ModelSection(path=merged), trainable=False)(ids).logits, tuned, atol=1e-5
+    )
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     assert load_tokenizer(merged).chat_template == load_tokenizer(toy_model).chat_template
     with pytest.raises(UserError, match="exists"):
@@ -122,7 +123,7 @@ def test_paths(toy_model: str, tmp_path: Path) -> None:
 def test_refusals(toy_model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a reward model"):
         load_scorer(toy_model)
-    with pytest.raises(UserError, match="bitsandbytes|cannot be trained"):
+    with pytest.raises(UserError, match=r"bitsandbytes|cannot be trained"):
         load_policy(ModelSection(path=toy_model, quantize="4bit"))
 
 
@@ -131,4 +132,7 @@ def test_adapter_names_its_base(toy_model: str, tmp_path: Path) -> None:
     named = json.loads((Path(adapter) / "adapter_config.json").read_text())
     assert named["base_model_name_or_path"] == toy_model
     assert "score" in named["modules_to_save"]
-    assert type(unwrap(load_reward_model(ModelSection(path=adapter)))).__name__ == "LlamaForSequenceClassification"
+    assert (
+        type(unwrap(load_reward_model(ModelSection(path=adapter)))).__name__
+        == "LlamaForSequenceClassification"
+    )

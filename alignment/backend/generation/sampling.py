@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignment.backend.chat import Messages, render_prompt, stop_ids
-from alignment.backend.models import unwrap
+from alignment.backend.heads import unwrap
 from alignment.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """One completion: its text without special tokens, its ids (the closing EOS included), and how it ended."""
+    """One completion: its text without special tokens, its ids (a closing EOS included), how it ended."""
 
     text: str
     token_ids: list[int]
@@ -122,5 +122,5 @@ def _check_room(ids: Sequence[Sequence[int]], model: Any, settings: GenerationSe
         if room is not None and len(row) + settings.max_new_tokens > room:
             raise UserError(
                 f"prompt {number} has {len(row)} tokens and generation.max_new_tokens is "
-                f"{settings.max_new_tokens}, but the model holds {room}: shorten the prompt or lower max_new_tokens"
+                f"{settings.max_new_tokens}, but the model holds {room} in all: shorten one of the two"
             )

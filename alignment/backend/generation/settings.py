@@ -6,7 +6,7 @@ from alignment.backend.config import Section
 
 
 class GenerationSection(Section):
-    """How completions are sampled. The defaults warp nothing: samples come from the model's own distribution."""
+    """How completions are sampled; the defaults warp nothing: samples are of the model's distribution."""
 
     max_new_tokens: int = Field(default=128, ge=1)
     """The most tokens of a completion; one that is cut off here is not `finished`."""
