@@ -75,9 +75,11 @@ def render_text(
 ) -> str:
     """The template's text for `messages`; `open_turn` adds the header of the assistant's turn."""
     require_template(tokenizer)
-    return tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=open_turn, tools=tools
+    turns: Any = list(messages)
+    text: Any = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=open_turn, tools=tools
     )
+    return text
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -25,11 +25,11 @@ def score_at_last_token(model: PreTrainedModel) -> None:
     of head (encoders that read [CLS]) are left alone.
     """
     if hasattr(model, "score") and hasattr(model, model.base_model_prefix):
-        model.forward = MethodType(_last_token_forward, model)  # type: ignore[method-assign]
+        model.forward = MethodType(_last_token_forward, model)
 
 
 def _last_token_forward(
-    model: PreTrainedModel,
+    model: Any,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     **kwargs: Any,

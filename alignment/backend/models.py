@@ -154,7 +154,7 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
 
     folder = resolve_model_path(src)
     auto = AutoModelForSequenceClassification if _is_reward_model(folder) else AutoModelForCausalLM
-    labels = {"num_labels": 1} if auto is AutoModelForSequenceClassification else {}
+    labels: dict[str, Any] = {"num_labels": 1} if auto is AutoModelForSequenceClassification else {}
     with atomic_output(dst, overwrite=overwrite) as temporary:
         if is_adapter(folder):
             saved_dtype = _read_config(_plain_base(folder)).dtype
@@ -179,8 +179,8 @@ def _load(auto: Any, section: ModelSection, trainable: bool, **extra: Any) -> An
     if is_adapter(folder) and section.lora is not None:
         if section.quantize is not None:
             raise UserError(
-                f"model.path {section.path} is an adapter, and cannot be merged into quantised weights for a new "
-                "LoRA: run `alignkit export` on it first, or drop model.lora to train it further"
+                f"model.path {section.path} is an adapter, which cannot be merged into quantised weights for "
+                "a new LoRA: run `alignkit export` on it first, or drop model.lora to train it further"
             )
         return _load_path(auto, folder, **options).merge_and_unload()
     model = _load_path(auto, folder, trainable=trainable, **options)
@@ -190,7 +190,7 @@ def _load(auto: Any, section: ModelSection, trainable: bool, **extra: Any) -> An
 
 
 def _load_path(auto: Any, folder: str, trainable: bool = False, **options: Any) -> Any:
-    """A model from a resolved path: plain, or a PeftModel over its base (itself perhaps an adapter, merged)."""
+    """A model from a resolved path: plain, or a PeftModel over its base (merged, if an adapter itself)."""
     if is_adapter(folder):
         from peft import PeftModel
 

@@ -39,8 +39,9 @@ def check_rows(
     view: "messages", "pairs", "unpaired" or "prompts". max_length: tokens, None for no limit; max_truncated:
     the share of rows that may be longer. assistant_only: "messages" rows must have a supervised token within
     max_length (a mask from {% generation %}); False where the loss is on every token.
-    Returns {"rows", "tokens", "longest", "truncated"}. Raises UserError naming the row: the prompt is no prefix
-    under the chat template, nothing is supervised, a prompt ends with the assistant, too many rows too long.
+    Returns {"rows", "tokens", "longest", "truncated"}. Raises UserError naming the row: the prompt is no
+    prefix under the chat template, nothing is supervised, a prompt ends with the assistant, too many rows are
+    too long.
     """
     template = training_template(tokenizer) if view == "messages" and assistant_only and rows else None
     counts = {"rows": 0, "tokens": 0, "longest": 0, "truncated": 0}
@@ -64,8 +65,8 @@ def check_rows(
     if counts["truncated"] > max_truncated * counts["rows"]:
         raise UserError(
             f"{counts['truncated']} of {counts['rows']} rows are longer than max_length {max_length} (first: "
-            f"{first_long}; longest {counts['longest']}), more than data.max_truncated {max_truncated:g} allows: "
-            "raise trainer.max_length or data.max_truncated"
+            f"{first_long}; longest {counts['longest']}), more than data.max_truncated {max_truncated:g} "
+            "allows: raise trainer.max_length or data.max_truncated"
         )
     return counts
 
@@ -80,7 +81,7 @@ def _check_messages(
     """The length of a conversation in tokens; UserError if none that is kept would be supervised."""
     if template is None:
         return len(encode(tokenizer, render_text(tokenizer, row["messages"], open_turn=False)))
-    rendered = tokenizer.apply_chat_template(
+    rendered: Any = tokenizer.apply_chat_template(
         row["messages"],
         tools=row.get("tools"),
         chat_template=template,

@@ -46,7 +46,7 @@ def test_render_is_what_trl_tokenizes(tokenizer) -> None:
 
 @pytest.mark.parametrize("in_template", [True, False])
 def test_at_most_one_bos(tokenizer, in_template: bool) -> None:
-    """design/training.md 4: a tokenizer that adds BOS to plain text, under a template with and without BOS."""
+    """design/training.md 4: a tokenizer that adds BOS to plain text, a template with BOS and one without."""
     from tokenizers.processors import TemplateProcessing
 
     tokenizer.add_special_tokens({"bos_token": "<s>"})

@@ -52,11 +52,11 @@ def test_no_supervised_token(tokenizer) -> None:
 
 
 def test_prompt_that_ends_with_the_assistant(tokenizer) -> None:
-    with pytest.raises(UserError, match="row 1 .* ends with the assistant"):
+    with pytest.raises(UserError, match=r"row 1 .* ends with the assistant"):
         check_rows([{"id": "a", "prompt": [USER, SAID]}], tokenizer, 64, 0.0, "prompts")
 
 
 def test_disk(tmp_path) -> None:
     check_disk(tmp_path / "new" / "folder", 1, "a file")
-    with pytest.raises(UserError, match="the model needs .* GB of disk"):
+    with pytest.raises(UserError, match=r"the model needs .* GB of disk"):
         check_disk(tmp_path / "new", 10**18, "the model")

@@ -112,7 +112,7 @@ def _finish(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stops: Sequen
     """Cut generated ids after their first stop token."""
     end = next((i for i, token in enumerate(tokens) if token in stops), None)
     kept = tokens if end is None else tokens[: end + 1]
-    text = tokenizer.decode(kept if end is None else kept[:-1], skip_special_tokens=True)
+    text: Any = tokenizer.decode(kept if end is None else kept[:-1], skip_special_tokens=True)
     return Generated(text=text, token_ids=kept, finished=end is not None)
 
 
