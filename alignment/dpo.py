@@ -25,9 +25,7 @@ def run(config: Config) -> dict[str, Any]:
     Metrics: {"steps", "epochs", "loss", "rows", and TRL's "eval_*" with validation data}.
     """
     rows = stage_rows(config.data, "pairs")
-    run_dir = open_run(
-        config, data=[*config.data.train, *config.data.validation], parents=[config.model.path]
-    )
+    run = open_run(config, data=[*config.data.train, *config.data.validation], parents=[config.model.path])
     # After the checks that take no time: these imports take seconds.
     from transformers import set_seed
     from trl import DPOTrainer
@@ -36,7 +34,7 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
 
-    args = trainer_args(config, run_dir.checkpoints)
+    args = trainer_args(config, run.checkpoints)
     tokenizer = load_tokenizer(config.model.path)
     for part in (rows.train, rows.validation):
         check_rows(part, tokenizer, args.max_length, config.data.max_truncated, "pairs")
@@ -51,8 +49,8 @@ def run(config: Config) -> dict[str, Any]:
         processing_class=tokenizer,
         peft_config=peft_config(config.model, "CAUSAL_LM"),
     )
-    metrics = run_trainer(trainer, run_dir)
-    return run_dir.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
+    metrics = run_trainer(trainer, run)
+    return run.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
 
 
 def _reference(config: Config, policy: Any, args: Any) -> Any:

@@ -48,9 +48,7 @@ def run(config: Config) -> dict[str, Any]:
     negative log-likelihood a supervised token in nats, and its exponential.
     """
     rows = stage_rows(config.data, "messages")
-    run_dir = open_run(
-        config, data=[*config.data.train, *config.data.validation], parents=[config.model.path]
-    )
+    run = open_run(config, data=[*config.data.train, *config.data.validation], parents=[config.model.path])
     # After the checks that take no time: these imports take seconds.
     from transformers import EarlyStoppingCallback, set_seed
     from trl import SFTTrainer
@@ -61,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.training import run_trainer
 
     stopping = config.early_stopping
-    args = trainer_args(config, run_dir.checkpoints, **({"load_best_model_at_end": True} if stopping else {}))
+    args = trainer_args(config, run.checkpoints, **({"load_best_model_at_end": True} if stopping else {}))
     tokenizer = load_tokenizer(config.model.path)
     if args.assistant_only_loss:
         training_template(tokenizer)
@@ -77,7 +75,7 @@ def run(config: Config) -> dict[str, Any]:
         peft_config=peft_config(config.model, "CAUSAL_LM"),
         callbacks=[EarlyStoppingCallback(stopping.patience, stopping.min_delta)] if stopping else None,
     )
-    metrics = run_trainer(trainer, run_dir)
+    metrics = run_trainer(trainer, run)
     if "eval_loss" in metrics:
         metrics["perplexity"] = math.exp(metrics["eval_loss"])
-    return run_dir.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
+    return run.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})

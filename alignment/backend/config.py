@@ -109,33 +109,39 @@ Config = TypeVar("Config", bound=Section)
 
 
 def load_config(cls: type[Config], source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file (a path, or the name of a shipped one) as `cls`, with `key.key=value` overrides on top.
+    """Read a config file (a path, or the name of a shipped one) as `cls`, `key.key=value` overrides on top.
 
     Raises UserError naming the file, the line, the key and the nearest known key. Imports no trainer library.
     """
+    values: dict[str, tuple[Any, str]] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        where = f"argument {override!r}"
+        if not equals or not all(key.split(".")):
+            raise UserError(f"{where}: an override is written key=value, for example run.seed=1")
+        values[key.strip()] = (read_yaml(text, where)[0], where)
+    return load_config_with(cls, source, values)
+
+
+def load_config_with(cls: type[Config], source: str | Path, values: dict[str, tuple[Any, str]]) -> Config:
+    """`load_config` with the overrides as data: dotted key -> (value, where it was given, for errors)."""
     path = resolve_config_path(str(source))
     data, lines = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    return build_config(cls, data, lines, str(path), overrides)
-
-
-def build_config(
-    cls: type[Config], data: Any, lines: dict[KeyPath, int], where: str, overrides: Sequence[str] = ()
-) -> Config:
-    """`load_config` for data that is already read; `lines` maps key paths to lines of the file `where`."""
     if not isinstance(data, dict):
-        raise UserError(f"{where}: a config is a mapping of sections, got {type(data).__name__}")
+        raise UserError(f"{path}: a config is a mapping of sections, got {type(data).__name__}")
     places: dict[KeyPath, str] = {}
-    for override in overrides:
-        keys = _override(data, override)
-        places[keys] = f"argument {override!r}"
+    for dotted, (value, where) in values.items():
+        keys = tuple(dotted.split("."))
+        _put(data, keys, value, where)
+        places[keys] = where
 
     def place(keys: KeyPath) -> str:
         for end in range(len(keys), 0, -1):
             if keys[:end] in places:
                 return places[keys[:end]]
             if keys[:end] in lines:
-                return f"{where}, line {lines[keys[:end]]}"
-        return where
+                return f"{path}, line {lines[keys[:end]]}"
+        return str(path)
 
     try:
         config = cls.model_validate(data)
@@ -179,27 +185,19 @@ def shipped_configs() -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
 
 
-def _override(data: dict[str, Any], override: str) -> KeyPath:
-    """Put one `a.b=value` into `data` in place; return its key path."""
-    dotted, equals, text = override.partition("=")
-    keys = tuple(dotted.strip().split("."))
-    if not equals or not all(keys):
-        raise UserError(f"argument {override!r}: an override is written key=value, for example run.seed=1")
-    value, _ = read_yaml(text, f"argument {override!r}")
-    node = data
+def _put(data: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:
+    """Set data[k1][k2]… = value in place, making the sections on the way."""
     for key in keys[:-1]:
-        below = node.setdefault(key, {})
-        if below is None:
-            below = node[key] = {}
-        if not isinstance(below, dict):
-            raise UserError(f"argument {override!r}: {key!r} is not a section")
-        node = below
-    node[keys[-1]] = value
-    return keys
+        if data.get(key) is None:
+            data[key] = {}
+        data = data[key]
+        if not isinstance(data, dict):
+            raise UserError(f"{where}: {key!r} is not a section")
+    data[keys[-1]] = value
 
 
 def _sentence(cls: type[Section], error: pydantic.ValidationError, place: Any) -> str:
-    """The first of pydantic's complaints as one sentence; an unknown key first, for it explains a missing one."""
+    """The first complaint as one sentence; an unknown key goes first, for it explains a missing one."""
     details = error.errors()
     detail = next((item for item in details if item["type"] == "extra_forbidden"), details[0])
     # pydantic puts the names of union members among the keys; only what is in the file counts for the user
@@ -226,7 +224,9 @@ def _fields_at(cls: type[Section], keys: Sequence[str | int]) -> list[str]:
     for key in keys:
         if isinstance(key, int):
             continue
-        section = _section_of(section.model_fields[key].annotation) if key in section.model_fields else section
+        section = (
+            _section_of(section.model_fields[key].annotation) if key in section.model_fields else section
+        )
     return list(section.model_fields)
 
 
@@ -265,7 +265,10 @@ def trainer_args(config: StageConfig, output_dir: str | Path, **forced: Any) -> 
     trainer_config = getattr(importlib.import_module(module), name)
     gpu = torch.cuda.is_available()
     given = dict(config.trainer)
-    for old in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):  # the names before transformers 5.2
+    for old in (
+        "gradient_checkpointing",
+        "gradient_checkpointing_kwargs",
+    ):  # the names before transformers 5.2
         if old in given:
             given.setdefault(old.replace("gradient", "activation"), given.pop(old))
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""From the `data:` section of a stage to the rows its trainer eats, with what was left out counted by reason."""
+"""From the `data:` section of a stage to the rows its trainer eats; what is left out is counted by reason."""
 
 from __future__ import annotations
 

@@ -6,7 +6,15 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -28,8 +36,12 @@ class Steps:
         self.bar: Progress | None = None
         if console.is_terminal:
             columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
-                TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
             )
             self.bar = Progress(*columns, console=console)
             self.task = self.bar.add_task(title, total=total, completed=done, note="")
@@ -54,4 +66,7 @@ class Steps:
             seconds = (now - self.started) / max(done - self.first, 1)
             left = seconds * (self.total - done)
             tail = f", {note}" if note else ""
-            print(f"{self.title}: {done}/{self.total}, {seconds:.2f} s each, {left:.0f} s left{tail}", file=sys.stderr)
+            print(
+                f"{self.title}: {done}/{self.total}, {seconds:.2f} s each, {left:.0f} s left{tail}",
+                file=sys.stderr,
+            )

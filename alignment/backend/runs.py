@@ -1,10 +1,10 @@
 """The run directory: what was run, on which data, from which model, with which code, and what came out.
 
-    DIR/config.yaml     the resolved config, defaults included
-        run.json        stage, status, seconds, versions, git commit, data and parents with fingerprints, metrics
-        metrics.jsonl   one line a log
-        checkpoints/    checkpoint-N, each complete only when it holds the file COMPLETE, written last
-        model/          the finished model
+DIR/config.yaml     the resolved config, defaults included
+    run.json        stage, status, seconds, versions, git commit, data and parents with fingerprints, metrics
+    metrics.jsonl   one line a log
+    checkpoints/    checkpoint-N, each complete only when it holds the file COMPLETE, written last
+    model/          the finished model
 """
 
 from __future__ import annotations
@@ -40,12 +40,33 @@ def is_main_process() -> bool:
 class Run:
     """One run directory, open for writing. Made by `open_run`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, resolved: dict[str, Any], state: dict[str, Any], overwrite: bool
+    ) -> None:
         self.dir = folder
         self.checkpoints = folder / "checkpoints"
         self.model_dir = folder / "model"
-        self._started = time.monotonic()
+        self._resolved, self._state, self._overwrite = resolved, state, overwrite
+        self._begun = time.monotonic()
         self._lock: Any = None
+
+    def start(self) -> None:
+        """Make the directory, unless an unfinished run is gone on with, and hold it for this process.
+
+        Only here is anything written or deleted, so that a mistake found before leaves no trace.
+        Raises UserError if another process is working on the directory.
+        """
+        if self._lock is not None or not is_main_process():
+            return
+        if (self.dir / "run.json").is_file():
+            self._lock = _lock(self.dir)
+        if self._lock is None or self._overwrite:
+            _remove_empty(self.dir)
+            with atomic_output(self.dir, self._overwrite) as temporary:
+                temporary.mkdir()
+                write_yaml(self._resolved, temporary / "config.yaml")
+                _write_state(temporary, self._state)
+            self._lock = _lock(self.dir)
 
     def newest_checkpoint(self) -> Path | None:
         """The complete checkpoint with the highest step, or None."""
@@ -60,6 +81,7 @@ class Run:
 
     def log(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
+        self.start()
         if is_main_process():
             with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as out:
                 out.write(json.dumps(plain(values)) + "\n")
@@ -80,61 +102,86 @@ class Run:
 
     def finish(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Mark the run complete; return {"model", "metrics", "seconds", "run"}, every stage's result."""
-        state = _read_state(self.dir) if is_main_process() else {}
-        seconds = round(state.get("seconds", 0.0) + time.monotonic() - self._started, 3)
-        self._started = time.monotonic()
-        if is_main_process():
-            _write_state(self.dir, {**state, "status": "complete", "seconds": seconds, "metrics": plain(metrics)})
-        model = str(self.model_dir) if self.model_dir.is_dir() else None
-        return {"model": model, "metrics": plain(metrics), "seconds": seconds, "run": str(self.dir)}
+        self._add_seconds(status="complete", metrics=plain(metrics))
+        return result(self.dir) if is_main_process() else {"metrics": plain(metrics), "run": str(self.dir)}
 
     def pause(self) -> None:
-        """Add the seconds so far to run.json, for a run that stops before its end."""
+        """Keep the seconds so far, for a run that stops before its end."""
+        self._add_seconds()
+
+    def _add_seconds(self, **changes: Any) -> None:
+        self.start()
         if is_main_process():
-            state = _read_state(self.dir)
-            seconds = round(state.get("seconds", 0.0) + time.monotonic() - self._started, 3)
-            _write_state(self.dir, {**state, "seconds": seconds})
-            self._started = time.monotonic()
+            now = time.monotonic()
+            self._state = {**self._state, **changes}
+            self._state["seconds"] = round(self._state["seconds"] + now - self._begun, 3)
+            self._begun = now
+            _write_state(self.dir, self._state)
 
 
 def open_run(config: StageConfig, *, data: list[str], parents: list[str]) -> Run:
-    """Make the run directory of `config`, or go on with an unfinished one of the same config and inputs.
+    """The run that `config` asks for: a new one, or an unfinished one of the same config and inputs.
 
-    data: dataset paths; parents: model paths. Both are kept with fingerprints.
-    Raises UserError: the directory holds something else, a finished run, a run with another config or
-    changed inputs (naming the key), or a run that another process is working on; nothing to resume.
+    data: dataset paths; parents: model paths. Both are kept with fingerprints. Nothing is written before
+    `Run.start` (which `run_trainer`, `log` and `finish` call). Raises UserError: the directory holds
+    something else, a finished run, or a run with another config or changed inputs (naming the key);
+    nothing to resume.
     """
     folder = Path(config.run.dir)
-    run = Run(folder)
+    resolved = config.model_dump(mode="json")
     if not is_main_process():
-        return run
+        return Run(folder, resolved, {"seconds": 0.0}, False)
     if config.run.resume and config.run.overwrite:
         raise UserError("resume and overwrite exclude each other; give one")
-    state = _existing_state(folder)
-    if state is not None:
-        run._lock = _lock(folder)
-    if state is not None and config.run.overwrite:
-        shutil.rmtree(folder)
-        state = None
-    if state is None and config.run.resume:
+    old = _existing_state(folder)
+    if old is None and config.run.resume:
         raise UserError(f"{folder} holds no run to resume; start without --resume")
-    if state is not None and state["status"] == "complete":
-        raise UserError(f"{folder} holds a finished run; choose another run.dir or add --overwrite")
+    if old is not None and not config.run.overwrite:
+        if old["status"] == "complete":
+            raise UserError(f"{folder} holds a finished run; choose another run.dir or add --overwrite")
+        _refuse_other_config(folder, resolved)
+    inputs = fingerprints(data, parents)
+    if old is not None and not config.run.overwrite:
+        _refuse_changed_inputs(folder, old, inputs)
+        return Run(folder, resolved, old, False)
+    state = {"stage": config.stage, "status": "running", **_origin(), **inputs, "metrics": {}}
+    return Run(folder, resolved, state, config.run.overwrite)
 
-    inputs = {
-        "data": {path: fingerprint(path) for path in data},
-        "parents": {path: {"folder": model_folder(path), "fingerprint": model_fingerprint(path)} for path in parents},
+
+def result(folder: str | Path) -> dict[str, Any]:
+    """The result dict of a finished run: {"model": path or None, "metrics", "seconds", "run"}."""
+    state = read_run(folder)
+    model = Path(folder) / "model"
+    return {
+        "model": str(model) if model.is_dir() else None,
+        "metrics": state["metrics"],
+        "seconds": state["seconds"],
+        "run": str(folder),
     }
-    resolved = config.model_dump(mode="json")
-    if state is None:
-        with atomic_output(folder, overwrite=folder.is_dir()) as temporary:
-            temporary.mkdir()
-            write_yaml(resolved, temporary / "config.yaml")
-            _write_state(temporary, {"stage": config.stage, "status": "running", **_origin(), **inputs, "metrics": {}})
-        run._lock = _lock(folder)
-    else:
-        _refuse_changes(folder, state, resolved, inputs)
-    return run
+
+
+def finished_result(config: StageConfig) -> dict[str, Any] | None:
+    """The result of a finished run of this very config on inputs that have not changed; None if unfinished.
+
+    Raises UserError if `config.run.dir` holds a finished run of another config or of changed inputs.
+    """
+    folder = Path(config.run.dir)
+    if not (folder / "run.json").is_file():
+        return None
+    state = _read_state(folder)
+    if state["status"] != "complete":
+        return None
+    _refuse_other_config(folder, config.model_dump(mode="json"))
+    _refuse_changed_inputs(folder, state, fingerprints(list(state["data"]), list(state["parents"])))
+    return result(folder)
+
+
+def fingerprints(data: list[str], parents: list[str]) -> dict[str, Any]:
+    """What a run remembers of its inputs: each dataset's and each model's fingerprint by path."""
+    models = {
+        path: {"folder": model_folder(path), "fingerprint": model_fingerprint(path)} for path in parents
+    }
+    return {"data": {path: fingerprint(path) for path in data}, "parents": models}
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
@@ -191,24 +238,42 @@ def _existing_state(folder: Path) -> dict[str, Any] | None:
     """run.json of an existing run directory; None if there is nothing at `folder`."""
     if (folder / "run.json").is_file():
         return _read_state(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_empty(folder):
         raise UserError(f"{folder} exists and is no run directory; choose another run.dir")
     return None
 
 
-def _refuse_changes(folder: Path, state: dict[str, Any], resolved: dict[str, Any], inputs: dict[str, Any]) -> None:
-    advice = "choose another run.dir, or add --overwrite to start anew"
+def _is_empty(folder: Path) -> bool:
+    """A folder without content, or with the empty `checkpoints` that transformers makes with a trainer."""
+    return folder.is_dir() and all(
+        item.name == "checkpoints" and item.is_dir() and not any(item.iterdir()) for item in folder.iterdir()
+    )
+
+
+def _remove_empty(folder: Path) -> None:
+    if _is_empty(folder):
+        shutil.rmtree(folder)
+
+
+ADVICE = "choose another run.dir, or add --overwrite to start anew"
+
+
+def _refuse_other_config(folder: Path, resolved: dict[str, Any]) -> None:
     path = folder / "config.yaml"
     old, _ = read_yaml(path.read_text(encoding="utf-8"), str(path))
     changed = [key for key in config_differences(old, resolved) if key not in FREE_KEYS]
     if changed:
         was, now = (_get(values, changed[0]) for values in (old, resolved))
         raise UserError(
-            f"{folder} holds an unfinished run with another config: {changed[0]} was {was!r}, is {now!r}; {advice}"
+            f"{folder} holds a run with another config: {changed[0]} was {was!r}, is {now!r}; {ADVICE}"
         )
+
+
+def _refuse_changed_inputs(folder: Path, old: dict[str, Any], inputs: dict[str, Any]) -> None:
     for kind, values in inputs.items():
-        for name in config_differences({name: state[kind].get(name) for name in values}, values):
-            raise UserError(f"{folder} holds an unfinished run, and {kind} {name} has changed since; {advice}")
+        for name, value in values.items():
+            if old[kind].get(name) != value:
+                raise UserError(f"{folder} holds a run whose {kind} {name} changed since; {ADVICE}")
 
 
 def _get(values: Any, dotted: str) -> Any:
@@ -223,7 +288,9 @@ def _lock(folder: Path) -> Any:
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"another process is working on {folder}; wait for it, or choose another run.dir") from None
+        raise UserError(
+            f"another process is working on {folder}; wait for it, or choose another run.dir"
+        ) from None
     return handle
 
 

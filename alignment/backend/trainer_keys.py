@@ -40,7 +40,7 @@ ELSEWHERE = {
 
 
 def check_trainer(options: dict[str, Any], trainer_class: str, place: Any) -> dict[str, Any]:
-    """Return `options` with values brought to the declared types; UserError at the first wrong key or value.
+    """Return `options`, values brought to the declared types; UserError at the first wrong key or value.
 
     trainer_class: "module:Class", never imported. place(key) -> str says where in which file a key stands.
     """
@@ -52,22 +52,22 @@ def check_trainer(options: dict[str, Any], trainer_class: str, place: Any) -> di
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(
-                f"{place(key)}: unknown key 'trainer.{key}' ({trainer_class.split(':')[1]} has no such option){hint}"
-            )
+            name = trainer_class.partition(":")[2]
+            raise UserError(f"{place(key)}: unknown key 'trainer.{key}', {name} has no such option{hint}")
         module, annotation = known[key]
         try:
             checked[key] = _fit(value, annotation, module)
         except _Unfit:
             names = sorted(set(_names(annotation, module)))
+            hint = _near(value, names)
             raise UserError(
-                f"{place(key)}: trainer.{key} must be {' or '.join(names)}, got {value!r}{_near(value, names)}"
+                f"{place(key)}: trainer.{key} must be {' or '.join(names)}, got {value!r}{hint}"
             ) from None
     return checked
 
 
 def trainer_options(trainer_class: str) -> dict[str, tuple[str, ast.expr]]:
-    """Option name -> (module that declares it, its annotation), for "module:Class" and its bases, bases first."""
+    """Option name -> (module that declares it, its annotation), of "module:Class" and its bases."""
     module, name = trainer_class.split(":")
     return dict(_options(module, name))
 
@@ -102,7 +102,9 @@ def _source(module: str) -> tuple[ast.Module, bool]:
         for path, package in ((base / "__init__.py", True), (base.with_suffix(".py"), False)):
             if path.is_file() and (package or rest):
                 return ast.parse(path.read_text(encoding="utf-8")), package
-    raise UserError(f"the module {module!r} is not in the installed {top!r}; install the versions alignkit asks for")
+    raise UserError(
+        f"the module {module!r} is not in the installed {top!r}; install the versions alignkit asks for"
+    )
 
 
 @cache
@@ -218,7 +220,9 @@ def _enum_values(arm: ast.expr, module: str) -> list[str]:
     except LookupError:
         return []
     constants = (item.value for item in node.body if isinstance(item, ast.Assign))
-    return [item.value for item in constants if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+    return [
+        item.value for item in constants if isinstance(item, ast.Constant) and isinstance(item.value, str)
+    ]
 
 
 def _near(value: Any, names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Runs any Trainer in a run directory: checkpoints that survive a kill, resume, signals, progress, final save.
+"""Runs any Trainer in a run directory: checkpoints that survive a kill, resume, signals, final save.
 
 transformers writes a checkpoint in place, weights first, and deletes the older one before anything says
 that the newer is whole. Here a checkpoint counts once it holds the file COMPLETE, written last and synced,
@@ -34,6 +34,7 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     `run.finish`. SIGINT and SIGTERM end the current step (the next one that `stop_every` divides), write a
     checkpoint and exit with 130 or 143. Raises UserError when the disk has no room for the checkpoints.
     """
+    run.start()
     run.remove_incomplete()
     trainer.accelerator.wait_for_everyone()
     checkpoint = run.newest_checkpoint()
@@ -104,7 +105,11 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.steps is not None:
             self.steps.update(state.global_step, self.note)
-        if self._asked_to_stop() and state.global_step % self.stop_every == 0 and not control.should_training_stop:
+        if (
+            self._asked_to_stop()
+            and state.global_step % self.stop_every == 0
+            and not control.should_training_stop
+        ):
             self.stopping = True
             control.should_save = control.should_training_stop = True
 
@@ -164,7 +169,10 @@ def _restore(trainer: Any, checkpoint: Path) -> None:
 def _metrics(trainer: Any) -> dict[str, Any]:
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    metrics: dict[str, Any] = {"steps": trainer.state.global_step, "epochs": round(trainer.state.epoch or 0.0, 4)}
+    metrics: dict[str, Any] = {
+        "steps": trainer.state.global_step,
+        "epochs": round(trainer.state.epoch or 0.0, 4),
+    }
     if losses:
         metrics["loss"] = losses[-1]
     if trainer.eval_dataset is not None:
@@ -172,7 +180,9 @@ def _metrics(trainer: Any) -> dict[str, Any]:
         fresh = evaluated and evaluated[-1]["step"] == trainer.state.global_step
         values = evaluated[-1] if fresh and not trainer.args.load_best_model_at_end else trainer.evaluate()
         metrics |= {
-            key: value for key, value in values.items() if key.startswith("eval_") and not key.endswith(TIMINGS)
+            key: value
+            for key, value in values.items()
+            if key.startswith("eval_") and not key.endswith(TIMINGS)
         }
     return metrics
 
@@ -186,7 +196,9 @@ def _save_model(trainer: Any, run: Run) -> None:
     trainer.save_model(str(unfinished), _internal_call=True)
     trainer.accelerator.wait_for_everyone()
     if is_main_process():
-        (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        for name in ("training_args.bin", "README.md"):  # a pickle nothing reads, and a card nobody wrote
+            (unfinished / name).unlink(missing_ok=True)
+        shutil.rmtree(unfinished / "ref", ignore_errors=True)  # TRL's frozen copy of the adapter it began with
         for path in unfinished.rglob("*"):
             _sync(path)
         shutil.rmtree(run.model_dir, ignore_errors=True)
@@ -197,7 +209,9 @@ def _save_model(trainer: Any, run: Run) -> None:
 def _check_disk(trainer: Any, run: Run) -> None:
     """Room for the checkpoints kept, one more being written, and the model. Adam: two values a weight."""
     parameters = list(trainer.model.parameters())
-    saved = [p for p in parameters if p.requires_grad] if hasattr(trainer.model, "peft_config") else parameters
+    saved = (
+        [p for p in parameters if p.requires_grad] if hasattr(trainer.model, "peft_config") else parameters
+    )
     weights = sum(p.numel() * p.element_size() for p in saved)
     optimizer = sum(2 * p.numel() * p.element_size() for p in parameters if p.requires_grad)
     kept = (trainer.args.save_total_limit or 2) + 1
@@ -205,6 +219,6 @@ def _check_disk(trainer: Any, run: Run) -> None:
     free = shutil.disk_usage(run.dir).free
     if needed > free:
         raise UserError(
-            f"{run.dir}: the run needs about {needed / 1e9:.1f} GB of disk for {kept} checkpoints and the model, "
-            f"{free / 1e9:.1f} GB are free; free some, lower trainer.save_total_limit or choose another run.dir"
+            f"{run.dir}: the run needs about {needed / 1e9:.1f} GB of disk for {kept} checkpoints and model, "
+            f"and {free / 1e9:.1f} GB are free; free some, or lower trainer.save_total_limit"
         )

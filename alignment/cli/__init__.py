@@ -1,0 +1,61 @@
+"""The `alignkit` command, a file a group of subcommands; nothing heavy is imported to show help."""
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+
+import typer
+
+from alignment.cli import configs, train
+from alignment.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="From instruction tuning to alignment: rank outputs, learn a reward, run PPO or DPO, measure.",
+)
+for stage, summary in train.STAGES.items():
+    app.command(stage, help=summary)(train.stage_command(stage))
+app.command()(train.run)
+app.command()(train.quickstart)
+app.add_typer(configs.app, name="configs", help="The configs that come with alignkit.")
+SUMMARIES = {"data": "Convert, check, view, merge, split and count datasets.", "label": "The labeling app."}
+for group, summary in SUMMARIES.items():
+    if importlib.util.find_spec(f"alignment.cli.{group}"):
+        app.add_typer(importlib.import_module(f"alignment.cli.{group}").app, name=group, help=summary)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        print(importlib.metadata.version("alignkit"))
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Run the command line: a UserError becomes one sentence on stderr and exit code 2."""
+    # Libraries read these when they are imported: no telemetry, no bars where nobody looks.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    try:
+        check_package()
+        app()
+    except UserError as error:
+        print(f"alignkit: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def check_package() -> None:
+    """Refuse to run beside alignment-handbook, which installs files into the same package `alignment`."""
+    try:
+        importlib.metadata.distribution("alignment-handbook")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise UserError(
+        "alignment-handbook is installed here and puts its files into alignkit's package `alignment`; "
+        "use another environment, or `pip uninstall alignment-handbook` and reinstall alignkit"
+    )

@@ -1,0 +1,96 @@
+"""The commands that train: one a stage, the pipeline, and the quickstart."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alignment import pipeline
+from alignment.backend.config import load_config
+from alignment.backend.launch import hand_over
+from alignment.backend.runs import is_main_process
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. run.seed=1.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")]
+Processes = Annotated[int, typer.Option(min=1, help="Train in so many processes, one a GPU.")]
+Accelerate = Annotated[
+    str | None, typer.Option(help="An accelerate config: a file, or fsdp2, zero3 … as TRL ships them.")
+]
+
+
+STAGES = {
+    "sft": "Fine-tune on demonstrations.",
+    "reward": "Train a reward model on rankings.",
+    "dpo": "Optimise directly on rankings, without a reward model.",
+    "ppo": "Optimise against a reward model.",
+}
+
+
+def stage_command(stage: str) -> Callable[..., None]:
+    """The command `alignkit STAGE CONFIG [KEY=VALUE …]`; prints the stage's result as JSON."""
+
+    def command(
+        config: ConfigArgument,
+        overrides: Overrides = None,
+        resume: Resume = False,
+        overwrite: Overwrite = False,
+        processes: Processes = 1,
+        accelerate: Accelerate = None,
+    ) -> None:
+        given = [*(overrides or []), *_flags(overwrite=overwrite, resume=resume)]
+        module = pipeline.stage_module(stage)
+        loaded = load_config(module.Config, config, given)
+        hand_over(sys.argv[1:], processes, accelerate)
+        result = module.run(loaded)
+        if is_main_process():
+            print(json.dumps(result, indent=2))
+
+    return command
+
+
+def _flags(**flags: bool) -> list[str]:
+    return [f"run.{name}=true" for name, given in flags.items() if given]
+
+
+def run(
+    config: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's YAML file or name.")],
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run stages in order. The same command again goes on where it stopped."""
+    given = [*(overrides or []), *_flags(overwrite=overwrite)]
+    results = pipeline.run(load_config(pipeline.Config, config, given))
+    print(json.dumps(results, indent=2))
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="The folder of the runs and the report.")] = Path(
+        "runs/quickstart"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """The whole path on a small model, on a CPU, in minutes: SFT, reward, DPO, PPO, evaluation."""
+    given = [f"run.dir={json.dumps(str(out))}", f"run.seed={seed}", *_flags(overwrite=overwrite)]
+    results = pipeline.run(load_config(pipeline.Config, "quickstart/pipeline.yaml", given))
+    _closing(results)
+
+
+def _closing(results: dict[str, Any]) -> None:
+    """The table at the end of the quickstart: what each stage made, and in how many seconds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "seconds", "result")
+    for name, result in results["steps"].items():
+        table.add_row(name, f"{result['seconds']:.0f}", result["model"] or result["run"])
+    Console().print(table)
