@@ -52,7 +52,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def toy_records() -> Callable[..., list[Record]]:
-    """A factory: `toy_records(n, seed=0)` makes n records, each with 2-4 completions and ranks by two judges."""
+    """A factory: `toy_records(n, seed=0)` makes n records of 2-4 completions, ranked by two judges."""
     import random
 
     from alignment.data.records import Completion, Judgment, Message, Record, Source

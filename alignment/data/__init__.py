@@ -1,1 +1,1 @@
-"""The dataset format: records, files, views, quality and foreign formats. Imports neither torch nor gradio."""
+"""The dataset format: records, files, views, quality, foreign formats. Needs neither torch nor gradio."""

@@ -1,21 +1,22 @@
-"""Reading and writing datasets in a stream: JSONL (plain, .gz, .zst) and Parquet; writes are atomic."""
+"""Datasets on disk, read and written in a stream: JSONL (plain, .gz, .zst) and Parquet; writes are atomic."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
-import gzip
 import hashlib
-import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from alignment.data.lines import open_output, read_lines
+from alignment.data.parquet import FINGERPRINT, ROWS, ParquetSink, parquet_metadata, parquet_rows
 from alignment.data.records import Record, decode_record, encode_record, with_id
 from alignment.errors import UserError
 
@@ -68,6 +69,10 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     try:
         yield temporary
         _replace(temporary, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{target}: {error.strerror}; nothing was kept, so make room first") from None
+        raise
     finally:
         remove(temporary)
 
@@ -131,108 +136,140 @@ def _is_data(path: Path) -> bool:
     return name.endswith(SUFFIXES) and not name.endswith(REJECTED) and not name.startswith(".")
 
 
-@contextlib.contextmanager
-def open_lines(path: Path) -> Iterator[Iterator[bytes]]:
-    """The lines of a text file, plain, .gz or .zst, without holding it in memory."""
-    with path.open("rb") as raw:
-        yield iter(_decompressed(raw, path.name))
-
-
-def _decompressed(raw: IO[bytes], name: str) -> Iterable[bytes]:
-    if name.endswith(".gz"):
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw))  # type: ignore[arg-type]
-    if name.endswith(".zst"):
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return io.BufferedReader(reader, 1 << 20)  # type: ignore[arg-type]
-    return raw
-
-
-@contextlib.contextmanager
-def open_output(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file to write to, compressed as its name says (.gz, .zst, else plain)."""
-    if path.name.endswith(".gz"):
-        with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as out:
-            yield out  # type: ignore[misc]
-    elif path.name.endswith(".zst"):
-        import zstandard
-
-        with path.open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as out:
-            yield out  # type: ignore[misc]
-    else:
-        with path.open("wb", buffering=1 << 20) as out:
-            yield out
-
-
 def read_records(
     paths: Paths, on_error: Literal["raise", "skip"] = "raise", rejects: Rejects | None = None
 ) -> Iterator[Record]:
     """Records of a file, folder, glob or a list of them, in a stream.
 
     on_error: "raise" stops at the first bad row with a UserError; "skip" sets bad rows aside in `rejects`
-        (by default FILE.rejected.jsonl beside the first file) and goes on.
-    Raises UserError for missing files at once, and at the end if there was no row at all.
+        (by default NAME.rejected.jsonl beside the first file) and goes on.
+    Raises UserError for missing files at once, and at the end if there was no usable row at all.
     """
     files = data_files(paths)
     if on_error == "skip" and rejects is None:
-        rejects = Rejects(f"{files[0]}{REJECTED}")
-    return _read_files(files, rejects if on_error == "skip" else None)
+        rejects = Rejects(rejected_path(files[0]))
+    return decode_rows(files, decode_record, rejects if on_error == "skip" else None)
 
 
-def _read_files(files: list[Path], rejects: Rejects | None) -> Iterator[Record]:
+def decode_rows(
+    files: list[Path], decode: Callable[[bytes, str], Record], rejects: Rejects | None = None
+) -> Iterator[Record]:
+    """Records from the rows of `files`, each through `decode(row, where)`; refused rows go to `rejects`.
+
+    Without `rejects` the first refused row raises its UserError; so does a dataset without a usable row.
+    """
     rows = 0
     for file in files:
-        for where, line in _rows(file):
+        for where, row in parquet_rows(file) if file.name.endswith(".parquet") else read_lines(file):
             try:
-                record = decode_record(line, where)
+                record = decode(row, where)
             except UserError as error:
                 if rejects is None:
                     raise
-                rejects.add(where, str(error), line)
+                rejects.add(where, str(error), row)
                 continue
             rows += 1
             yield record
     if not rows:
-        raise UserError(f"{files[0]}{' and the others' if len(files) > 1 else ''}: the dataset has no usable row")
+        refused = rejects is not None and rejects.count
+        reason = f"; the {refused} refused rows are in {rejects.path}" if rejects and refused else ""
+        raise UserError(f"{', '.join(map(str, files[:3]))}: no usable row in the dataset{reason}")
 
 
-def _rows(file: Path) -> Iterator[tuple[str, bytes]]:
-    with open_lines(file) as lines:
-        for number, line in enumerate(lines, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.isspace():
-                yield f"{file}, line {number}", line
+class RecordWriter:
+    """Takes records one by one; knows how many rows there are and their fingerprint."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._digest = hashlib.blake2b(digest_size=16)
+        self.rows = 0
+
+    def write(self, record: Record) -> None:
+        line = encode_record(with_id(record)) + b"\n"
+        self._digest.update(line)
+        self._sink.write(line)
+        self.rows += 1
+
+    @property
+    def written(self) -> Written:
+        return Written(self.rows, self._digest.hexdigest())
+
+
+@contextlib.contextmanager
+def record_writer(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[RecordWriter]:
+    """A writer whose file appears at `path` when the block ends well; its format is told by the name.
+
+    The fingerprint goes into a Parquet file's metadata, or into PATH.fingerprint beside a JSONL file.
+    Raises UserError for another suffix, an existing file without `overwrite`, and if nothing was written.
+    """
+    target = Path(path)
+    if not target.name.endswith(SUFFIXES):
+        raise UserError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
+    parquet = target.name.endswith(".parquet")
+    open_sink: Any = ParquetSink if parquet else open_output
+    with atomic_output(target, overwrite) as temporary, open_sink(temporary) as sink:
+        writer = RecordWriter(sink)
+        yield writer
+        if not writer.rows:
+            raise UserError(f"{target}: there is no record to write")
+        if parquet:
+            sink.metadata.update({ROWS: str(writer.rows), FINGERPRINT: writer.written.fingerprint})
+    if not parquet:
+        _write_sidecar(target, writer.written)
 
 
 def write_records(
     path: str | os.PathLike[str], records: Iterable[Record], overwrite: bool = False
 ) -> Written:
-    """Write records in a stream, atomically, each with an id; the format is told by the name of the file.
+    """Write records in a stream, atomically, each with an id. See `record_writer` for the errors."""
+    with record_writer(path, overwrite) as writer:
+        for record in records:
+            writer.write(record)
+    return writer.written
 
-    Raises UserError if the file exists and `overwrite` is false, or if there is no record to write.
-    """
-    target = Path(path)
-    if not target.name.endswith(SUFFIXES):
-        raise UserError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
-    digest = hashlib.blake2b(digest_size=16)
-    with atomic_output(target, overwrite) as temporary:
-        with open_output(temporary) as out:
-            rows = 0
-            for record in records:
-                line = encode_record(with_id(record)) + b"\n"
-                digest.update(line)
-                out.write(line)
-                rows += 1
-        if not rows:
-            raise UserError(f"{target}: there is no record to write")
-    return Written(rows, digest.hexdigest())
+
+def _write_sidecar(path: Path, written: Written) -> None:
+    state = path.stat()
+    entry = {**written._asdict(), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+    with atomic_output(f"{path}{SIDECAR}", overwrite=True) as temporary:
+        temporary.write_bytes(msgspec.json.encode(entry) + b"\n")
 
 
 def fingerprint(paths: Paths) -> str:
-    """A hash (32 hex digits) of the content of a dataset: the same records give the same hash."""
+    """A hash (32 hex digits) of the content of a dataset: the same records in the same order, the same hash.
+
+    It is the same for JSONL and Parquet, whatever the compression. Taken from the file's metadata or
+    sidecar where that is there and fits the file, else computed by reading the records.
+    """
+    prints = [_known_fingerprint(file) or _computed_fingerprint(file) for file in data_files(paths)]
+    if len(prints) == 1:
+        return prints[0]
+    return hashlib.blake2b("".join(prints).encode(), digest_size=16).hexdigest()
+
+
+def _known_fingerprint(file: Path) -> str | None:
+    if file.name.endswith(".parquet"):
+        metadata, rows = parquet_metadata(file)
+        return metadata.get(FINGERPRINT) if metadata.get(ROWS) == str(rows) else None
+    sidecar = Path(f"{file}{SIDECAR}")
+    if not sidecar.exists():
+        return None
+    entry = msgspec.json.decode(sidecar.read_bytes())
+    state = file.stat()
+    # A file that was edited, or copied without its times, is read again.
+    fits = (entry["bytes"], entry["mtime_ns"]) == (state.st_size, state.st_mtime_ns)
+    return str(entry["fingerprint"]) if fits else None
+
+
+def _computed_fingerprint(file: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for record in read_records(paths):
+    for record in decode_rows([file], decode_record):
         digest.update(encode_record(with_id(record)) + b"\n")
     return digest.hexdigest()
+
+
+def rejected_path(path: str | os.PathLike[str]) -> Path:
+    """Where the rows go that were refused on the way to or from `path`: a.jsonl -> a.rejected.jsonl."""
+    name = str(path)
+    stem = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+    return Path(f"{stem}{REJECTED}")

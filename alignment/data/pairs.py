@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Literal, NamedTuple
-
 
 from alignment.data.records import Judgment, Record
 from alignment.errors import UserError
 
+Counts = Counter[str] | None
 HOW = ("each", "majority", "model")
 
 
@@ -31,7 +32,7 @@ class Pair(NamedTuple):
     margin: float
 
 
-def pair_votes(record: Record, counts: Counter[str] | None = None) -> list[Vote]:
+def pair_votes(record: Record, counts: Counts = None) -> list[Vote]:
     """Every strict preference in the record's judgments; ties and all-bad judgments are counted, not voted.
 
     A judgment's ranks vote for every pair of ranked completions; its comparisons override the ranks for
@@ -77,97 +78,86 @@ def judgment_votes(judgment: Judgment) -> list[Vote]:
 
 
 def agreed_pairs(
-    votes: list[Vote],
-    completions: int,
-    how: Literal["each", "majority", "model"] | str = "each",
-    counts: Counter[str] | None = None,
+    votes: list[Vote], how: Literal["each", "majority", "model"] | str = "each", counts: Counts = None
 ) -> list[Pair]:
     """Pairs from votes. See `views.pairs_view` for the meaning of `how` and of the weight."""
     if how not in HOW:
         raise UserError(f"how = {how!r}: choose one of {', '.join(HOW)}")
-    if not votes:
-        return []
-    sides: dict[tuple[int, int], list[float]] = {}
-    for a, b, p, margin in votes:
-        winner, loser = (a, b) if p > 0.5 else (b, a)
-        side = sides.setdefault((winner, loser), [0, 0.0])
-        side[0] += 1
-        side[1] += margin
+    met: dict[tuple[int, int], list[Vote]] = {}
+    for vote in votes:
+        met.setdefault((vote.a, vote.b), []).append(vote)
     if how == "model":
-        return _modelled(votes, sides, completions, counts)
+        chances = modelled_chances(votes)
+    else:
+        chances = {pair: sum(vote.p for vote in own) / len(own) for pair, own in met.items()}
     pairs = []
-    for (winner, loser), (n, margin) in sides.items():
-        against = sides.get((loser, winner), (0, 0.0))[0]
-        if how == "majority" and n <= against:
-            if n == against and winner < loser and counts is not None:
-                counts["judges split evenly"] += 1
-            continue
-        pairs.append(Pair(winner, loser, n / (n + against), int(n), margin / n))
+    for (a, b), own in met.items():
+        p = chances[a, b]
+        for winner, loser, chance in ((a, b, p), (b, a, 1 - p)):
+            side = [vote for vote in own if (vote.p > 0.5) == (winner == a)]
+            # The model's direction can be one that nobody voted for, when the other pairs imply it.
+            wanted = {"each": bool(side), "majority": 2 * len(side) > len(own), "model": chance > 0.5 + 1e-9}
+            if wanted[how]:
+                margin = sum(vote.margin for vote in side) / len(side) if side else 0.0
+                pairs.append(Pair(winner, loser, chance, len(side), margin))
+        split = abs(p - 0.5) <= 1e-9 if how == "model" else 2 * sum(vote.p > 0.5 for vote in own) == len(own)
+        if split and how != "each" and counts is not None:
+            counts["judges split evenly"] += 1
     return pairs
 
 
-def _modelled(
-    votes: list[Vote], sides: dict[tuple[int, int], list[float]], completions: int, counts: Counter[str] | None
-) -> list[Pair]:
-    strength = bradley_terry_strengths(votes, completions)
-    pairs = []
-    for a, b in sorted({(vote.a, vote.b) for vote in votes}):
-        p = strength[a] / (strength[a] + strength[b])
-        if abs(p - 0.5) < 1e-6:
-            if counts is not None:
-                counts["judges split evenly"] += 1
-            continue
-        winner, loser = (a, b) if p > 0.5 else (b, a)
-        n, margin = sides.get((winner, loser), (0, 0.0))
-        pairs.append(Pair(winner, loser, max(p, 1 - p), int(n), margin / n if n else 0.0))
-    return pairs
+def modelled_chances(votes: list[Vote]) -> dict[tuple[int, int], float]:
+    """P(a is better than b) by Bradley-Terry over all judges' votes, for every pair (a, b) that was judged.
 
-
-def bradley_terry_strengths(votes: list[Vote], completions: int, steps: int = 200) -> list[float]:
-    """Bradley-Terry strengths of one record's completions, from the votes of its judges.
-
-    Hunter (2004), "MM algorithms for generalized Bradley-Terry models": w_i <- W_i / sum_j n_ij / (w_i + w_j).
-    Half a win each way against a reference of strength 1 keeps an unbeaten completion finite.
+    Half a vote each way on every judged pair keeps an unbeaten completion finite. Completions that no
+    chain of judged pairs connects are fitted apart.
     """
-    wins = [0.5] * completions
-    met: Counter[tuple[int, int]] = Counter()
-    for a, b, p, _ in votes:
-        wins[a] += p
-        wins[b] += 1 - p
-        met[a, b] += 1
-    strength = [1.0] * completions
-    for _ in range(steps):
-        denominator = [1.0 / (own + 1.0) for own in strength]
-        for (a, b), n in met.items():
-            share = n / (strength[a] + strength[b])
-            denominator[a] += share
-            denominator[b] += share
-        new = [win / total for win, total in zip(wins, denominator, strict=True)]
-        change = max(abs(x - y) for x, y in zip(new, strength, strict=True))
-        strength = new
-        if change < 1e-9:
-            break
-    return strength
+    from alignment.stats.bradley_terry import bradley_terry, win_matrix
+
+    group: dict[int, set[int]] = {}
+    for vote in votes:
+        joined = group.get(vote.a, {vote.a}) | group.get(vote.b, {vote.b})
+        group.update(dict.fromkeys(joined, joined))
+    strength: dict[int, float] = {}
+    for members in {min(joined): sorted(joined) for joined in group.values()}.values():
+        place = {completion: k for k, completion in enumerate(members)}
+        own = [vote for vote in votes if vote.a in place]
+        first, second = [place[vote.a] for vote in own], [place[vote.b] for vote in own]
+        wins = win_matrix(first, second, [vote.p for vote in own], len(members))
+        strength.update(zip(members, bradley_terry(wins, prior=1.0).tolist(), strict=True))
+    return {(vote.a, vote.b): 1.0 / (1.0 + math.exp(strength[vote.b] - strength[vote.a])) for vote in votes}
 
 
 def best_completion(record: Record) -> int | None:
-    """The index of the completion with the best mean rank; of a lone unjudged one; None if nobody ranked.
+    """The index of the completion that the judges put first; of a lone unjudged one; else None.
 
-    A completion that some judge called all-bad or labelled bad is still the best of what there is; a
-    record that a judge called all bad has no best completion.
+    The most votes for it less votes against it; the first of equals. Without any order, the first that
+    more judges labelled good than bad. None where half of the judges or more called all of them bad.
     """
-    if not record.judgments:
-        return 0 if len(record.completions) == 1 else None
-    if any(judgment.all_bad for judgment in record.judgments):
+    completions, judgments = len(record.completions), record.judgments
+    if not judgments:
+        return 0 if completions == 1 else None
+    if 2 * sum(bool(judgment.all_bad) for judgment in judgments) >= len(judgments):
         return None
-    points = [0.0] * len(record.completions)
-    voted = False
-    for vote in pair_votes(record):
-        voted = True
+    points = dict.fromkeys(range(completions), 0.0)
+    votes = [vote for judgment in judgments if not judgment.all_bad for vote in judgment_votes(judgment)]
+    for vote in votes:
         points[vote.a] += 2 * vote.p - 1
         points[vote.b] -= 2 * vote.p - 1
-    if voted:
-        return max(range(len(points)), key=points.__getitem__)
-    return 0 if len(record.completions) == 1 else None
+    if votes:
+        ordered = {index for vote in votes for index in (vote.a, vote.b)}
+        return max(sorted(ordered), key=points.__getitem__)
+    goods = {index: label_balance(judgments, index) for index in points}
+    labelled = [index for index in points if goods[index] > 0]
+    if labelled:
+        return labelled[0]
+    return 0 if completions == 1 and goods[0] == 0 else None
 
 
+def label_balance(judgments: list[Judgment], index: int) -> int:
+    """How many more judges labelled this completion good than bad; all-bad says bad of every completion."""
+    balance = 0
+    for judgment in judgments:
+        label = False if judgment.all_bad else judgment.labels[index] if judgment.labels else None
+        balance += 0 if label is None else 1 if label else -1
+    return balance

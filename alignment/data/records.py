@@ -17,12 +17,11 @@ import msgspec
 
 from alignment.errors import UserError
 
-VERSION = 1
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-def _version() -> int:
-    return VERSION
+def _version() -> Literal[1]:
+    return 1
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -160,9 +159,9 @@ def explain(error: Exception, known: set[str] | None = None) -> str:
         return f'unknown key "{key}"{_inside(path)}{nearest(key, known or _keys_at(path))}'
     if isinstance(error, msgspec.ValidationError):
         located = _LOCATED.match(text)
-        if located and located.group(2):
-            return f"{located.group(1).replace('`', '')} at {located.group(2)}"
-        return text.replace("`", "")
+        what, path = (located.group(1), located.group(2)) if located else (text, None)
+        what = what[:1].lower() + what[1:].replace("`", "")
+        return f"{path}: {what}" if path else what
     return f"not valid JSON: {text}"
 
 
@@ -294,3 +293,72 @@ def message_dict(message: Message) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a record."""
     return msgspec.json.schema(Record)
+
+
+# The columns of a record in Arrow's types, for Parquet and `datasets`. A dict is a struct, a list holds its
+# one entry, and "json" is an open part, kept as JSON text.
+_MESSAGE = {
+    "role": "string",
+    "content": "string",
+    "parts": "json",
+    "name": "string",
+    "tool_calls": "json",
+    "tool_call_id": "string",
+    "weight": "float64",
+}
+COLUMNS: dict[str, Any] = {
+    "v": "int64",
+    "id": "string",
+    "prompt": [_MESSAGE],
+    "completions": [
+        {
+            "id": "string",
+            "content": "string",
+            "messages": [_MESSAGE],
+            "source": {"kind": "string", "name": "string", "params": "json"},
+            "license": "string",
+            "rewards": ["float64"],
+            "meta": "json",
+        }
+    ],
+    "demonstrations": ["int64"],
+    "judgments": [
+        {
+            "by": "string",
+            "ranks": ["int64"],
+            "comparisons": [{"a": "int64", "b": "int64", "p": "float64", "strength": "float64"}],
+            "ratings": "json",
+            "labels": ["bool"],
+            "all_bad": "bool",
+            "rationale": "string",
+            "at": "string",
+            "seconds": "float64",
+            "presented": ["int64"],
+            "guideline": "string",
+            "meta": "json",
+        }
+    ],
+    "tools": "json",
+    "parent": {"id": "string", "completion": "int64"},
+    "meta": "json",
+}
+
+
+def features() -> Any:
+    """The `datasets.Features` of a record: `load_dataset("json", data_files=…, features=features())`."""
+    from datasets import Features
+
+    return Features.from_dict(feature_dict())
+
+
+def feature_dict() -> dict[str, Any]:
+    """The same as a plain dict, the way `datasets` writes it into a Parquet file's metadata."""
+    return {name: _feature(kind) for name, kind in COLUMNS.items()}
+
+
+def _feature(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, dict):
+        return {name: _feature(inner) for name, inner in kind.items()}
+    if isinstance(kind, list):
+        return {"feature": _feature(kind[0]), "_type": "List"}
+    return {"_type": "Json"} if kind == "json" else {"dtype": kind, "_type": "Value"}

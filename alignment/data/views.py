@@ -5,15 +5,13 @@ Every view is a generator over records. What it leaves out it counts by reason i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from alignment.data.pairs import agreed_pairs, best_completion, pair_votes
+from alignment.data.pairs import Counts, agreed_pairs, best_completion, label_balance, pair_votes
 from alignment.data.records import Completion, Message, Record, message_dict, record_id
 
 Row = dict[str, Any]
-Counts = Counter[str] | None
 
 
 def _count(counts: Counts, reason: str, times: int = 1) -> None:
@@ -94,9 +92,8 @@ def pairs_view(
             _count(counts, "not judged")
             continue
         votes = pair_votes(record, counts)
-        rows = agreed_pairs(votes, len(record.completions), how, counts)
         prompt = _dicts(record.prompt)
-        for pair in rows:
+        for pair in agreed_pairs(votes, how, counts):
             chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
             if chosen.turns() == rejected.turns():
                 _count(counts, "equal completions")
@@ -154,13 +151,9 @@ def unpaired_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
         if not record.completions:
             _count(counts, "no completion")
         for index, completion in enumerate(record.completions):
-            said = [
-                False if judgment.all_bad else judgment.labels[index] if judgment.labels else None
-                for judgment in record.judgments
-            ]
-            good, bad = said.count(True), said.count(False)
-            if good == bad:
-                _count(counts, "labels tied" if good else "no label")
+            balance = label_balance(record.judgments, index)
+            if not balance:
+                _count(counts, "no label, or as many good as bad")
                 continue
             if _is_empty(completion):
                 _count(counts, "empty completion")
@@ -169,7 +162,7 @@ def unpaired_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
                 "id": record_id(record),
                 "prompt": _dicts(record.prompt),
                 "completion": _reply(completion),
-                "label": good > bad,
+                "label": balance > 0,
             }
 
 
