@@ -8,7 +8,7 @@ stand in for a reward model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from alignment.backend.chat import Messages, fingerprint, render_conversation, say_once
 from alignment.backend.models import load_reward_model, load_tokenizer
@@ -70,6 +70,8 @@ class RewardScorer:
         if cut:
             self.truncated += cut
             say_once(f"{self.name}: texts over {self.max_length} tokens are scored without their beginning")
+        from alignment.backend.batching import batches_by_length
+
         known: dict[tuple[int, ...], float] = {}
         for batch in batches_by_length(list(dict.fromkeys(kept)), self.token_budget):
             known.update(zip(batch, self._forward(batch), strict=True))
@@ -77,6 +79,8 @@ class RewardScorer:
 
     def _forward(self, batch: Sequence[tuple[int, ...]]) -> list[float]:
         import torch
+
+        from alignment.backend.batching import pad_right
 
         ids, mask = pad_right(batch, self.tokenizer.pad_token_id or 0, self.model.device)
         with torch.no_grad():
@@ -112,29 +116,3 @@ def load_scorer(
     model = load_reward_model(ModelSection(path=path), trainable=False, device=device)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 4096
     return RewardScorer(model, tokenizer, path, min(max_length or longest, longest), token_budget)
-
-
-def batches_by_length(rows: Sequence[Any], token_budget: int) -> list[list[Any]]:
-    """Rows (sequences), longest first, in batches of at most `token_budget` padded tokens (or one row)."""
-    batches: list[list[Any]] = []
-    for row in sorted(rows, key=len, reverse=True):
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= token_budget:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
-def pad_right(
-    rows: Sequence[Sequence[int]], pad_id: int, device: Any = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids (B, T) padded on the right and their attention mask (B, T), both int64."""
-    import torch
-
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-    return ids.to(device), mask.to(device)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from alignment.backend.batching import batches_by_length, pad_right
 from alignment.backend.chat import render_conversation
 from alignment.backend.config import ModelSection
 from alignment.backend.models import load_reward_model, load_tokenizer
-from alignment.backend.scoring import RewardScorer, batches_by_length, load_scorer, pad_right
+from alignment.backend.scoring import RewardScorer, load_scorer
 
 TEXTS = ["ran .", "the cat sat on a mat and the dog ran to the red hen", "", "a hen", "the mat"]
 PROMPTS = [[{"role": "user", "content": "the cat " * (i + 1)}] for i in range(len(TEXTS))]

@@ -1,0 +1,160 @@
+"""The reward stage from records to a scorer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from alignment.backend.batching import LengthGroupedSampler
+from alignment.backend.config import load_config
+from alignment.backend.models import export_model, load_tokenizer
+from alignment.backend.scoring import load_scorer
+from alignment.data.files import write_records
+from alignment.data.records import Comparison, Completion, Judgment, Message, Record
+from alignment.errors import UserError
+from reward import stage
+
+
+def hen_records(n: int, judges: int = 1) -> list[Record]:
+    """Judges always prefer the completion with a hen in it."""
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "red"]
+    records = []
+    for row in range(n):
+        filler = [words[(row * k) % len(words)] for k in range(1, 4 + row % 5)]
+        good, bad = " ".join([*filler, "hen"]), " ".join([*filler, "mat"])
+        texts = [good, bad] if row % 2 else [bad, good]
+        ranks = [1, 2] if row % 2 else [2, 1]
+        records.append(
+            Record(
+                prompt=[Message("user", f"a story of {words[row % len(words)]} {row}")],
+                completions=[Completion(content=text) for text in texts],
+                judgments=[Judgment(by=f"j{j}", ranks=ranks) for j in range(judges)],
+            )
+        )
+    return records
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_records(tmp_path / "data.jsonl", hen_records(120))
+    return tmp_path / "data.jsonl"
+
+
+def make_config(data: Path, model: str, folder: Path, *overrides: str) -> stage.Config:
+    text = {
+        "stage": "reward",
+        "model": {"path": model},
+        "data": {"train": [str(data)], "validation_fraction": 0.3},
+        "trainer": {
+            "per_device_train_batch_size": 8,
+            "max_steps": 24,
+            "learning_rate": 3e-3,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 8,
+            "save_strategy": "no",
+            "train_sampling_strategy": "group_by_length",
+        },
+        "run": {"dir": str(folder)},
+    }
+    path = folder.parent / f"{folder.name}.yaml"
+    path.write_text(json.dumps(text))
+    return load_config(stage.Config, path, list(overrides))
+
+
+def test_learns_and_the_scorer_gives_the_trained_scores(data: Path, toy_model: str, tmp_path: Path) -> None:
+    result = stage.run(make_config(data, toy_model, tmp_path / "run"))
+    accuracy = result["metrics"]["accuracy"]
+    assert accuracy["value"] > 0.9
+    assert accuracy["low"] > 0.6
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
+    assert result["metrics"]["rows"] + accuracy["n"] == 120
+    scorer = load_scorer(result["run"])
+    prompt = [{"role": "user", "content": "a story of cat 1"}]
+    good, bad = scorer.score([prompt] * 2, ["the cat sat hen", "the cat sat mat"])
+    assert good > bad
+
+
+def test_lora_and_a_shuffled_control(data: Path, toy_model: str, tmp_path: Path) -> None:
+    lora = ["model.lora={r: 8, alpha: 32}", "trainer.learning_rate=2e-2"]
+    result = stage.run(make_config(data, toy_model, tmp_path / "lora", *lora))
+    assert result["metrics"]["accuracy"]["value"] > 0.9
+    assert (Path(result["model"]) / "adapter_config.json").exists()
+    prompts, texts = [[{"role": "user", "content": "a story"}]] * 2, ["the hen", "the mat"]
+    merged = export_model(result["run"], tmp_path / "merged")
+    assert load_scorer(merged).score(prompts, texts) == pytest.approx(
+        load_scorer(result["run"]).score(prompts, texts), abs=1e-4
+    )
+    control = stage.run(make_config(data, toy_model, tmp_path / "control", "shuffle_labels=true"))
+    assert control["metrics"]["loss"] > 0.6  # about ln 2: there is nothing to learn
+
+
+def test_margin_and_validation_during_training(toy_model: str, tmp_path: Path) -> None:
+    records = hen_records(40)
+    for record in records:
+        record.judgments[0].ranks = None
+        good = "hen" in record.completions[0].text
+        comparison = Comparison(a=0, b=1, p=1.0 if good else 0.0, strength=3)
+        record.judgments[0].comparisons = [comparison]
+    write_records(tmp_path / "graded.jsonl", records)
+    evaluate = ["trainer.eval_strategy=steps", "trainer.eval_steps=4", "trainer.max_steps=4"]
+    plain = make_config(tmp_path / "graded.jsonl", toy_model, tmp_path / "plain", *evaluate)
+    margin = make_config(tmp_path / "graded.jsonl", toy_model, tmp_path / "margin", "margin=true", *evaluate)
+    without, asked = stage.run(plain)["metrics"], stage.run(margin)["metrics"]
+    assert asked["eval_loss"] > without["eval_loss"] + 0.5  # a margin of 3 is not reached in four steps
+    assert 0 <= without["eval_accuracy"] <= 1
+
+
+def test_votes_of_several_judges_weigh(tmp_path: Path, toy_model: str) -> None:
+    record = hen_records(1)[0]
+    record.judgments = [Judgment(by=str(j), ranks=[1, 2] if j else [2, 1]) for j in range(3)]
+    from alignment.data.views import pairs_view
+
+    rows = list(pairs_view([record]))
+    pairs = stage.tokenized(rows, load_tokenizer(toy_model), None)
+    assert sorted(pair["weight"] for pair in pairs) == pytest.approx([1 / 3, 2 / 3])
+    assert pairs[0]["chosen_ids"] == pairs[1]["rejected_ids"]
+
+
+def test_refusals(data: Path, toy_model: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"max_length 8 .*trainer.max_length or data.max_truncated"):
+        stage.run(make_config(data, toy_model, tmp_path / "long", "trainer.max_length=8"))
+    write_records(tmp_path / "prompts.jsonl", [Record(prompt=[Message("user", "hi")])])
+    with pytest.raises(UserError, match="no row for the view 'pairs'"):
+        stage.run(make_config(tmp_path / "prompts.jsonl", toy_model, tmp_path / "empty"))
+    assert not (tmp_path / "empty").exists()
+
+
+def test_shuffled_turns_exactly_half() -> None:
+    rows = [{"chosen": 1, "rejected": 0} for _ in range(100)]
+    assert sum(row["chosen"] for row in stage.shuffled(rows, 3)) == 50
+    assert stage.shuffled(rows, 3) == stage.shuffled(rows, 3)
+
+
+def test_length_grouping_repeats_and_groups() -> None:
+    lengths = torch.randint(5, 100, (403,)).tolist()
+    sampler = LengthGroupedSampler(lengths, batch=8, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(403))
+    assert list(LengthGroupedSampler(lengths, batch=8, seed=1)) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    batches = [[lengths[i] for i in first[k : k + 8]] for k in range(0, 403, 8)]
+    waste = sum(len(batch) * max(batch) for batch in batches) / sum(lengths)
+    assert waste < 1.05
+
+
+def test_the_methods_of_trl_that_are_overridden() -> None:
+    """design/training.md 15."""
+    from trl import RewardTrainer
+
+    from reward.trainer import PairTrainer
+
+    for name in ("compute_loss", "_get_train_sampler"):
+        ours, theirs = (inspect.signature(getattr(cls, name)) for cls in (PairTrainer, RewardTrainer))
+        assert list(ours.parameters) == list(theirs.parameters)
+    assert "gather_for_metrics" in inspect.getsource(RewardTrainer.compute_loss)
+    assert "chosen_ids" in inspect.getsource(RewardTrainer._prepare_dataset)
