@@ -15,12 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from alignment.data.lines import open_output, read_lines
+from alignment.data.lines import open_output, read_array, read_lines
 from alignment.data.parquet import FINGERPRINT, ROWS, ParquetSink, parquet_metadata, parquet_rows
 from alignment.data.records import Record, decode_record, encode_record, with_id
 from alignment.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+FOREIGN_SUFFIXES = (".json", ".json.gz", ".json.zst", *SUFFIXES)  # .json: an array, or lines
 REJECTED = ".rejected.jsonl"
 SIDECAR = ".fingerprint"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -106,23 +107,24 @@ def resolve_data_path(path: str | os.PathLike[str]) -> Path:
     return given
 
 
-def data_files(paths: Paths) -> list[Path]:
+def data_files(paths: Paths, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """The files of a dataset, sorted within each folder or glob. Raises UserError if there are none."""
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     files: list[Path] = []
     for given in several:
         path = resolve_data_path(given)
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if _is_data(file))
+            found = sorted(file for file in path.iterdir() if _is_data(file, suffixes))
             if not found:
-                raise UserError(f"{path}: the folder holds no {', '.join(SUFFIXES)} file")
+                raise UserError(f"{path}: the folder holds no {', '.join(suffixes)} file")
             files += found
         elif path.exists():
-            if not path.name.endswith(SUFFIXES):
-                raise UserError(f"{path}: a dataset is a {', '.join(SUFFIXES)} file, a folder or a glob")
+            if not path.name.endswith(suffixes):
+                raise UserError(f"{path}: the name must end in {', '.join(suffixes)}")
             files.append(path)
         else:
-            found = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if _is_data(file))
+            matches = map(Path, glob.glob(str(path), recursive=True))
+            found = sorted(file for file in matches if _is_data(file, suffixes))
             if not found:
                 raise UserError(f"{path}: no such file or folder")
             files += found
@@ -131,9 +133,9 @@ def data_files(paths: Paths) -> list[Path]:
     return files
 
 
-def _is_data(path: Path) -> bool:
+def _is_data(path: Path, suffixes: tuple[str, ...]) -> bool:
     name = path.name
-    return name.endswith(SUFFIXES) and not name.endswith(REJECTED) and not name.startswith(".")
+    return name.endswith(suffixes) and not name.endswith(REJECTED) and not name.startswith(".")
 
 
 def read_records(
@@ -160,7 +162,7 @@ def decode_rows(
     """
     rows = 0
     for file in files:
-        for where, row in parquet_rows(file) if file.name.endswith(".parquet") else read_lines(file):
+        for where, row in _rows(file):
             try:
                 record = decode(row, where)
             except UserError as error:
@@ -174,6 +176,13 @@ def decode_rows(
         refused = rejects is not None and rejects.count
         reason = f"; the {refused} refused rows are in {rejects.path}" if rejects and refused else ""
         raise UserError(f"{', '.join(map(str, files[:3]))}: no usable row in the dataset{reason}")
+
+
+def _rows(file: Path) -> Iterator[tuple[str, bytes]]:
+    """Every row as (where, JSON), whatever the file's form."""
+    if file.name.endswith(".parquet"):
+        return parquet_rows(file)
+    return read_array(file) if file.name.endswith(FOREIGN_SUFFIXES[:3]) else read_lines(file)
 
 
 class RecordWriter:
@@ -271,5 +280,5 @@ def _computed_fingerprint(file: Path) -> str:
 def rejected_path(path: str | os.PathLike[str]) -> Path:
     """Where the rows go that were refused on the way to or from `path`: a.jsonl -> a.rejected.jsonl."""
     name = str(path)
-    stem = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+    stem = next((name.removesuffix(suffix) for suffix in FOREIGN_SUFFIXES if name.endswith(suffix)), name)
     return Path(f"{stem}{REJECTED}")

@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from alignment.errors import UserError
 
 _CHUNK = 1 << 18
+_MARK = b"\xef\xbb\xbf"  # the byte order mark that some editors put first
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -23,15 +26,29 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     with path.open("rb") as raw:
         for number, line in enumerate(_decompressed(raw, name), 1):
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put first
+                line = line.removeprefix(_MARK)
             if line and not line.isspace():
                 yield f"{name}, line {number}", line
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole file, decompressed as its name says."""
+def read_array(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The entries of a JSON array as ("PATH, row N", JSON text); a file of lines gives its lines.
+
+    An array is held in memory as text. Raises UserError if it is not JSON.
+    """
     with path.open("rb") as raw:
-        return b"".join(_chunks(raw, str(path))).removeprefix(b"\xef\xbb\xbf")
+        chunks = _chunks(raw, str(path))
+        start = next(chunks, b"")
+        if start.removeprefix(_MARK).lstrip()[:1] != b"[":
+            yield from read_lines(path)
+            return
+        text = b"".join((start.removeprefix(_MARK), *chunks))
+    try:
+        rows = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+    for number, row in enumerate(rows, 1):
+        yield f"{path}, row {number}", bytes(row)
 
 
 def _decompressed(raw: IO[bytes], name: str) -> Iterable[bytes]:

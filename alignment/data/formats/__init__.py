@@ -1,0 +1,11 @@
+"""Foreign formats: one module each, with `read(paths, rejects=None)` and `write(records, path, overwrite)`.
+
+A format's importer keeps every row that its source has and merges nothing. Its exporter says, field by
+field, what the format cannot hold.
+"""
+
+from __future__ import annotations
+
+from alignment.data.formats import alpaca, hh_rlhf, native, trl
+
+FORMATS = {"native": native, "trl": trl, "hh-rlhf": hh_rlhf, "alpaca": alpaca}

@@ -1,0 +1,284 @@
+"""TRL's column styles, standard (text) and conversational (messages).
+
+| style | columns |
+|---|---|
+| text | text |
+| messages | messages |
+| prompt | prompt |
+| completion | prompt, completion |
+| preference | prompt, chosen, rejected |
+| implicit | chosen, rejected: the prompt is their common start |
+| unpaired | prompt, completion, label |
+
+`tools` goes with any of them. What the way back needs and a record does not say by itself is in meta.trl:
+the style (of text, messages and implicit), `standard` (texts, not messages), and further columns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from alignment.data.files import Paths, Rejects
+from alignment.data.formats import foreign
+from alignment.data.pairs import best_completion, label_balance
+from alignment.data.records import Completion, Judgment, Message, Record, check_duplicate_keys, explain
+from alignment.errors import UserError
+
+STYLES = ("text", "messages", "prompt", "completion", "preference", "implicit", "unpaired")
+Text = str | list[Message]
+
+
+class _Row(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    prompt: Text | None = None
+    chosen: Text | None = None
+    rejected: Text | None = None
+    completion: Text | None = None
+    label: bool | None = None
+    messages: list[Message] | None = None
+    text: str | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+_KNOWN = set(_Row.__struct_fields__)
+_CONVERSATIONS = ("prompt", "chosen", "rejected", "completion", "messages")
+_decoder = msgspec.json.Decoder(_Row)
+
+
+def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
+    """One record a row, whichever style its columns have."""
+    return foreign.read_foreign(paths, decode, rejects)
+
+
+def decode(line: bytes, where: str) -> Record:
+    """One row as a record. Raises UserError."""
+    columns: dict[str, Any] = {}
+    try:
+        row = _decoder.decode(line)
+        if msgspec.json.encode(row).count(b'"') != line.count(b'"'):
+            check_duplicate_keys(line, where)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        row, columns = _decode_open(line, where)
+    record = _record(row, columns, where)
+    record.tools = row.tools
+    if columns:
+        record.meta.setdefault("trl", {})["columns"] = columns
+    return record
+
+
+def _decode_open(line: bytes, where: str) -> tuple[_Row, dict[str, Any]]:
+    """A row with other columns, or with messages whose content is null or a list of parts."""
+    try:
+        given = msgspec.json.decode(line, type=dict[str, Any])
+        check_duplicate_keys(line, where)
+        for name in _CONVERSATIONS:
+            if isinstance(given.get(name), list):
+                given[name] = [_plain(message) for message in given[name]]
+        if isinstance(given.get("tools"), str):  # a JSON text where the dataset was stored as Parquet
+            given["tools"] = msgspec.json.decode(given["tools"])
+        row = msgspec.convert({key: value for key, value in given.items() if key in _KNOWN}, _Row)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {explain(error, set(Message.__struct_fields__))}") from None
+    return row, {key: value for key, value in given.items() if key not in _KNOWN}
+
+
+def _plain(message: Any) -> Any:
+    """A message with its content as text; a content that is a list of parts is kept as `parts`."""
+    if not isinstance(message, dict):
+        return message
+    plain = {key: value for key, value in message.items() if value is not None}
+    parts = plain.get("content")
+    if isinstance(parts, list):
+        texts = [part.get("text") or "" for part in parts if isinstance(part, dict)]
+        plain |= {"content": "".join(texts), "parts": parts}
+    return plain
+
+
+def _record(row: _Row, columns: dict[str, Any], where: str) -> Record:
+    if row.text is not None:
+        return _answer([], Completion(content=row.text), style="text")
+    if row.messages is not None:
+        return _conversation(row.messages, where)
+    if row.chosen is not None and row.rejected is not None:
+        return _preference(row, row.chosen, row.rejected, columns, where)
+    if row.prompt is None:
+        raise UserError(f"{where}: none of TRL's columns ({', '.join(sorted(_KNOWN - {'tools', 'label'}))})")
+    if row.chosen is not None or row.rejected is not None:
+        raise UserError(f'{where}: "chosen" and "rejected" go together, and one is missing')
+    standard = isinstance(row.prompt, str)
+    prompt = _prompt(row.prompt)
+    if row.completion is None:
+        return Record(prompt, meta={"trl": {"standard": True}} if standard else {})
+    completion = _completion(row.completion, standard, where)
+    if row.label is None:
+        return _answer(prompt, completion, standard=standard)
+    judgment = Judgment(labels=[row.label])
+    return Record(
+        prompt,
+        completions=[completion],
+        judgments=[judgment],
+        meta={"trl": {"standard": True}} if standard else {},
+    )
+
+
+def _answer(prompt: list[Message], completion: Completion, style: str = "", standard: bool = False) -> Record:
+    marks: dict[str, Any] = {"style": style} if style else {}
+    if standard:
+        marks["standard"] = True
+    meta = {"trl": marks} if marks else {}
+    return Record(prompt, completions=[completion], demonstrations=[0], meta=meta)
+
+
+def _prompt(value: Text) -> list[Message]:
+    return [Message("user", value)] if isinstance(value, str) else value
+
+
+def _completion(value: Text, standard: bool, where: str) -> Completion:
+    if isinstance(value, str) != standard:
+        raise UserError(f"{where}: the columns must all be text, or all be lists of messages")
+    return Completion(content=value) if isinstance(value, str) else foreign.reply(value)
+
+
+def _conversation(messages: list[Message], where: str) -> Record:
+    """The last reply, and what follows it, is the completion; all before it is the prompt."""
+    if not messages:
+        raise UserError(f'{where}: "messages" is empty')
+    start = len(messages)
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].role == "assistant":
+            start = index
+        elif start < len(messages):
+            break
+    if start == len(messages):
+        return Record(messages, meta={"trl": {"style": "messages"}})
+    return _answer(messages[:start], foreign.reply(messages[start:]), style="messages")
+
+
+def _preference(row: _Row, chosen: Text, rejected: Text, columns: dict[str, Any], where: str) -> Record:
+    standard = isinstance(chosen, str)
+    if isinstance(row.prompt, str) and not standard:
+        # TRL reads these as an implicit prompt too; the text column only repeats the first turn.
+        columns["prompt"] = row.prompt
+    elif row.prompt is not None:
+        if isinstance(row.prompt, str) != standard:
+            raise UserError(f"{where}: the columns must all be text, or all be lists of messages")
+        meta = {"trl": {"standard": True}} if standard else {}
+        sides = [_completion(side, standard, where) for side in (chosen, rejected)]
+        return foreign.preference(_prompt(row.prompt), *sides, meta=meta)
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        start = os.path.commonprefix([chosen, rejected])
+        start = start.removesuffix(" ")
+        sides = [Completion(content=side[len(start) :]) for side in (chosen, rejected)]
+        prompt = [Message("user", start)] if start else []
+        return foreign.preference(prompt, *sides, meta={"trl": {"style": "implicit", "standard": True}})
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        raise UserError(f"{where}: the columns must all be text, or all be lists of messages")
+    length = foreign.shared_prompt(chosen, rejected, where)
+    sides = [foreign.reply(side[length:]) for side in (chosen, rejected)]
+    return foreign.preference(chosen[:length], *sides, meta={"trl": {"style": "implicit"}})
+
+
+def write(
+    records: Iterable[Record], path: str | os.PathLike[str], overwrite: bool = False, style: str | None = None
+) -> Counter[str]:
+    """Rows of one style; return what was lost, field: count.
+
+    style: one of STYLES; None takes for each record the one it came with, else the richest it can fill.
+    Raises UserError where the records differ in that: a file whose columns vary is of no use to TRL.
+    """
+    if style is not None and style not in STYLES:
+        raise UserError(f"style {style!r}: choose one of {', '.join(STYLES)}")
+    used: set[str] = set()
+
+    def rows_of(record: Record) -> list[foreign.Row]:
+        own = style or style_of(record)
+        found = rows(record, own)
+        if found:
+            used.add(f"{own}, {'texts' if _is_standard(record, own) else 'messages'}")
+        if len(used) > 1:
+            raise UserError(
+                f"{path}: the records need several styles ({'; '.join(sorted(used))}); "
+                "name one with --style, or write one view with `alignkit data view`"
+            )
+        return found
+
+    return foreign.write_foreign(records, path, rows_of, decode, overwrite)
+
+
+def style_of(record: Record) -> str:
+    """The style that the record came with, else the richest that it can fill."""
+    marked = record.meta.get("trl", {}).get("style")
+    if marked in STYLES:
+        return str(marked)
+    if foreign.derived_pairs(record):
+        return "preference"
+    if any(judgment.labels for judgment in record.judgments):
+        return "unpaired"
+    return "completion" if record.completions else "prompt"
+
+
+def rows(record: Record, style: str) -> list[foreign.Row]:
+    """The rows of a record in one style; none where it lacks what the style needs."""
+    standard = _is_standard(record, style)
+    prompt = _conversational(record.prompt)
+    found: list[foreign.Row] = []
+    if style in ("preference", "implicit"):
+        for pair in foreign.derived_pairs(record):
+            sides = [_side(completion, standard) for completion in pair]
+            row = {"prompt": _text(record.prompt) if standard else prompt}
+            if style == "implicit":
+                sides = [row["prompt"] + side for side in sides]
+                row = {}
+            found.append({**row, "chosen": sides[0], "rejected": sides[1]})
+    elif style == "unpaired":
+        for index, completion in enumerate(record.completions):
+            balance = label_balance(record.judgments, index)
+            if balance:
+                row = {"prompt": _text(record.prompt) if standard else prompt}
+                found.append({**row, "completion": _side(completion, standard), "label": balance > 0})
+    elif style == "prompt" or (style == "messages" and not record.completions):
+        found = [{style: _text(record.prompt) if standard else prompt}]
+    else:
+        best = best_completion(record)
+        chosen = record.demonstrations or ([] if best is None else [best])
+        for completion in [record.completions[index] for index in chosen]:
+            side = _side(completion, standard)
+            if style == "messages":
+                found.append({"messages": prompt + side})
+            elif style == "completion":
+                found.append({"prompt": _text(record.prompt) if standard else prompt, "completion": side})
+            else:
+                found.append({"text": _text(record.prompt) + side})
+    extra = dict(record.meta.get("trl", {}).get("columns", {}))
+    if record.tools is not None:
+        extra["tools"] = record.tools
+    return [row | extra for row in found]
+
+
+def _is_standard(record: Record, style: str) -> bool:
+    """Whether the rows hold texts: asked for by the record, and possible without losing a role."""
+    asked = style == "text" or (style != "messages" and record.meta.get("trl", {}).get("standard", False))
+    roles = [message.role for message in record.prompt]
+    return asked and roles in ([], ["user"]) and all(c.content is not None for c in record.completions)
+
+
+def _text(messages: list[Message]) -> str:
+    return "".join(message.content for message in messages)
+
+
+def _side(completion: Completion, standard: bool) -> Any:
+    return completion.text if standard else _conversational(completion.turns())
+
+
+def _conversational(messages: list[Message]) -> list[dict[str, Any]]:
+    rows = []
+    for message in messages:
+        row = msgspec.to_builtins(message)
+        if message.parts is not None:
+            row["content"] = row.pop("parts")
+        rows.append(row)
+    return rows
