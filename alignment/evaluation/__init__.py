@@ -1,0 +1,1 @@
+"""Aligned against base: judges, figures and the verdict."""

@@ -1,0 +1,273 @@
+"""From the evidence (answers, likelihoods, verdicts) to the figures of report.json, and both to disk.
+
+report.json: win_rate.{a_vs_b} {rate, low, high, n, ties}; sign_test.{a_vs_b} {wins, losses, p, p_holm};
+stages.{model} {seconds, kl, kl_interval, …}; reward_model.accuracy {value, low, high, n}; controls; verdict;
+warnings; judge; config; lineage. Seconds are wall-clock, KL and log-likelihoods in nats, lengths in words
+and tokens. Every interval is a 95% percentile bootstrap over prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignment.backend.runs import read_run
+from alignment.data.files import atomic_output, write_records
+from alignment.errors import UserError
+from alignment.evaluation import metrics
+from alignment.evaluation.answers import Prompt, answer_records, is_file
+from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
+from alignment.evaluation.judges import Judge
+from alignment.evaluation.verdict import Judged, claim, rate_of, sign_tests
+from alignment.stats import bootstrap_interval
+
+if TYPE_CHECKING:
+    from alignment.evaluation.stage import Config
+
+FORMAT = 1
+FEW_PROMPTS = 100
+
+
+@dataclass
+class Evidence:
+    """All that the figures are computed from."""
+
+    config: Config
+    judge: Judge
+    prompts: list[Prompt]
+    repeated: int
+    collected: Collected
+    judged: dict[str, list[Judged]]
+    control: dict[str, list[Judged]]
+
+
+def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
+    """The content of report.json; `seconds`: how long the evaluation took so far."""
+    config, seed = evidence.config, evidence.config.run.seed
+    rates = {name: rate_of(judged, seed) for name, judged in evidence.judged.items()}
+    tests = sign_tests(evidence.judged)
+    claims = {
+        name: claim(*_names(judged), rates[name], tests[name]["p_holm"], len(evidence.prompts), len(rates))
+        for name, judged in evidence.judged.items()
+    }
+    report: dict[str, Any] = {
+        "format": FORMAT,
+        "verdict": [{"comparison": name, **c._asdict()} for name, c in claims.items()],
+        "warnings": [],
+        "win_rate": {name: rate._asdict() for name, rate in rates.items()},
+        "sign_test": tests,
+        "stages": {name: _model_figures(evidence, name) for name in config.models},
+        "controls": _controls(evidence),
+        "judge": {
+            "kind": config.judge.kind,
+            "name": evidence.judge.name,
+            "statement": evidence.judge.statement,
+        },
+        "prompts": {"n": len(evidence.prompts), "repeated": evidence.repeated, "files": config.prompts},
+        "samples_per_prompt": config.samples_per_prompt,
+    }
+    if config.reward_run:
+        report["reward_model"] = {"accuracy": read_accuracy(config.reward_run)}
+        report["stages"]["reward"] = {"seconds": read_run(config.reward_run)["seconds"], "kl": None}
+    report["stages"]["evaluate"] = {"seconds": round(seconds, 3), "kl": None}
+    report["warnings"] = _warnings(report, config)
+    report["config"] = config.model_dump(mode="json")
+    report["lineage"] = {name: _lineage(path) for name, path in config.models.items()}
+    return report
+
+
+def read_accuracy(folder: str) -> dict[str, Any]:
+    """{value, low, high, n} of a reward run's held-out accuracy, from its run.json."""
+    accuracy = read_run(folder)["metrics"].get("accuracy")
+    if not isinstance(accuracy, dict) or not {"value", "low", "high", "n"} <= accuracy.keys():
+        raise UserError(
+            f"{folder}/run.json has no held-out accuracy with an interval: train the reward model with "
+            "validation data, and to its end"
+        )
+    return {key: accuracy[key] for key in ("value", "low", "high", "n")}
+
+
+def write_evidence(folder: Path, evidence: Evidence, report: dict[str, Any]) -> None:
+    """completions.jsonl, verdicts.jsonl, likelihoods.jsonl and report.json in `folder`."""
+    config, collected = evidence.config, evidence.collected
+    params = {
+        name: config.generation.model_dump(exclude={"token_budget"})
+        for name, path in config.models.items()
+        if not is_file(path)
+    }
+    names = {name: collected.answers[name] for name in config.models}
+    write_records(
+        folder / "completions.jsonl", answer_records(evidence.prompts, names, params), overwrite=True
+    )
+    verdicts = [
+        {
+            **j._asdict(),
+            "prompt": evidence.prompts[j.prompt].id,
+            "on": evidence.prompts[j.on].id,
+            "control": None if group is evidence.judged else "shuffled_prompts",
+        }
+        for group in (evidence.judged, evidence.control)
+        for rows in group.values()
+        for j in rows
+    ]
+    _write_lines(folder / "verdicts.jsonl", verdicts)
+    groups = metrics.groups_of(collected.answers[next(iter(config.models))])
+    likelihoods = [
+        {
+            "model": author,
+            "under": under,
+            "of": kind,
+            "prompt": evidence.prompts[groups[i]].id,
+            "sample": i % config.samples_per_prompt,
+            "log_prob": lp.total,
+            "tokens": lp.tokens,
+        }
+        for (author, under, kind), rows in collected.log_probs.items()
+        for i, lp in enumerate(rows)
+    ]
+    _write_lines(folder / "likelihoods.jsonl", likelihoods)
+    with atomic_output(folder / "report.json", overwrite=True) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with atomic_output(path, overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _names(judged: Sequence[Judged]) -> tuple[str, str]:
+    return judged[0].a, judged[0].b
+
+
+def _model_figures(evidence: Evidence, name: str) -> dict[str, Any]:
+    """The figures of one model, for `stages.{name}`."""
+    config, collected = evidence.config, evidence.collected
+    answers, seed = collected.answers[name], evidence.config.run.seed
+    groups = metrics.groups_of(answers)
+    kind = KL_SAMPLES if is_warped(config.generation) else ANSWERS
+    parent = config.parents.get(name)
+    kl = None
+    if parent is not None and name not in collected.unlike:
+        own, its = (collected.log_probs[name, under, kind] for under in (name, parent))
+        kl = metrics.kl(own, its, groups, seed)
+    tokens = metrics.tokens(answers)
+    under_base = collected.log_probs.get((name, config.base or "", ANSWERS))
+    scores = evidence.judge.scores if hasattr(evidence.judge, "scores") else None
+    rows = [(p, a) for p, row in zip(evidence.prompts, answers, strict=True) for a in row]
+    score = scores([p for p, _ in rows], [a for _, a in rows]) if scores else None
+
+    def interval(values: Sequence[float] | None) -> dict[str, Any] | None:
+        return None if values is None else bootstrap_interval(values, groups, seed=seed)._asdict()
+
+    return {
+        "seconds": _seconds(config.models[name]),
+        "kl": None if kl is None else kl.value,
+        "kl_interval": None if kl is None else kl._asdict(),
+        "parent": parent,
+        "why_no_kl": collected.unlike.get(name, None if kl else "it is a file of completions"),
+        "words": interval(metrics.words(answers)),
+        "tokens": interval(tokens),
+        "eos_rate": metrics.eos_rate(answers),
+        "empty_rate": metrics.empty_rate(answers),
+        "score": interval(score),
+        "log_likelihood_under_base": interval(metrics.per_token(under_base) if under_base else None),
+    }
+
+
+def _controls(evidence: Evidence) -> dict[str, Any]:
+    """What would give a hollow victory away."""
+    config, collected, seed = evidence.config, evidence.collected, evidence.config.run.seed
+    falls: dict[str, Any] = {}
+    for name in config.models:
+        other = config.parents.get(name, config.base)
+        pair = [collected.log_probs.get((n or "", config.base or "", ANSWERS)) for n in (name, other)]
+        if name == other or None in pair:
+            continue
+        mine, others = (metrics.per_token(rows) for rows in pair if rows is not None)
+        change = bootstrap_interval(
+            [x - y for x, y in zip(mine, others, strict=True)],
+            metrics.groups_of(collected.answers[name]),
+            seed=seed,
+        )
+        flagged = change.value < -config.likelihood_fall
+        falls[name] = {**change._asdict(), "against": other, "flagged": flagged}
+    return {
+        "shuffled_prompts": {k: rate_of(judged, seed)._asdict() for k, judged in evidence.control.items()},
+        "length": {
+            name: metrics.length_change(judged, collected.answers, seed)
+            for name, judged in evidence.judged.items()
+        },
+        "log_likelihood": falls,
+        "reward_on_shuffled_labels": read_accuracy(config.reward_control) if config.reward_control else None,
+    }
+
+
+def _warnings(report: dict[str, Any], config: Config) -> list[str]:
+    """What a reader must know before trusting the verdict, one sentence each."""
+    found = []
+    controls, n = report["controls"], report["prompts"]["n"]
+    if n < FEW_PROMPTS:
+        found.append(
+            f"Only {n} prompts: intervals are wide, and bootstrap intervals of so few are too narrow."
+        )
+    if report["prompts"]["repeated"]:
+        found.append(
+            f"{report['prompts']['repeated']} repeated prompts were left out; each prompt counts once."
+        )
+    for name, fall in controls["log_likelihood"].items():
+        if fall["flagged"]:
+            found.append(
+                f"The answers of {name} are {-fall['value']:.2f} nats a token less likely under "
+                f"{config.base} than those of {fall['against']}: it may have left plain language to please "
+                "the judge. Read the samples."
+            )
+    for a, b in config.comparisons:
+        name = f"{a}_vs_{b}"
+        rate = report["win_rate"][name]
+        shuffled = controls["shuffled_prompts"].get(name)
+        if shuffled and rate["low"] > 0.5 and shuffled["rate"] >= rate["low"]:
+            found.append(
+                f"{a} beats {b} almost as often ({100 * shuffled['rate']:.0f}%) when answers are judged "
+                "against other prompts: the win may have little to do with what was asked."
+            )
+        length = controls["length"][name]
+        if rate["low"] > 0.5 and length["low"] > 0 and (length["longer_won"] or 0) >= 0.75:
+            found.append(
+                f"Length may explain the win of {a} over {b}: its answers are {length['value']:.1f} words "
+                f"longer, and the longer answer won {100 * length['longer_won']:.0f}% of the time."
+            )
+    for name, figures in report["stages"].items():
+        if (figures.get("eos_rate") or 1.0) < 0.5:
+            found.append(
+                f"{100 * (1 - figures['eos_rate']):.0f}% of the answers of {name} were cut off at "
+                f"{config.generation.max_new_tokens} tokens; raise generation.max_new_tokens for whole ones."
+            )
+        if figures.get("empty_rate"):
+            found.append(f"{100 * figures['empty_rate']:.1f}% of the answers of {name} are empty.")
+    chance = controls["reward_on_shuffled_labels"]
+    if chance and not chance["low"] <= 0.5 <= chance["high"]:
+        found.append(
+            f"A reward model trained on shuffled labels reaches {chance['value']:.2f}, not one half: "
+            "something besides the preference gives the label away."
+        )
+    return found
+
+
+def _seconds(path: str) -> float | None:
+    """How long the training run at `path` took; None where it is no run directory."""
+    return read_run(path)["seconds"] if (Path(path) / "run.json").is_file() else None
+
+
+def _lineage(path: str, depth: int = 8) -> dict[str, Any]:
+    """Where a model comes from: its run's stage, data, code and versions, and the same of its parents."""
+    if not (Path(path) / "run.json").is_file():
+        return {"path": path}
+    state = read_run(path)
+    kept = {key: state.get(key) for key in ("stage", "started", "seconds", "git", "versions", "data")}
+    parents = (
+        {name: _lineage(name, depth - 1) | value for name, value in state["parents"].items()} if depth else {}
+    )
+    return {"path": path, **kept, "parents": parents}
