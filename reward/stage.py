@@ -89,7 +89,7 @@ def tokenized(rows: list[Row], tokenizer: Any, max_length: int | None) -> list[R
 
     kept = []
     for row in rows:
-        new = {key: row[key] for key in ("weight", "margin") if key in row}
+        new: Row = {key: row[key] for key in ("weight", "margin") if key in row}
         for side in ("chosen", "rejected"):
             turns = [*row["prompt"], *completion_messages(row, side)]
             new[f"{side}_ids"] = encode(

@@ -32,16 +32,19 @@ def generate(
     settings: GenerationSection,
     n: int = 1,
     progress: Callable[[int], Any] | None = None,
+    tools: Sequence[Any] | None = None,
 ) -> list[list[Generated]]:
     """`n` completions of each prompt, in the order given.
 
     The same model, prompts, settings and n give the same completions. The model's mode and the process's
     random state are as before afterwards. `progress` is called with the number of completions of each batch
-    that is done. UserError when a prompt leaves no room for max_new_tokens.
+    that is done; `tools` holds the tools offered with each prompt. UserError when a prompt leaves no room
+    for max_new_tokens.
     """
     import torch
 
-    ids = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    offered = tools or [None] * len(prompts)
+    ids = [render_prompt(tokenizer, prompt, given) for prompt, given in zip(prompts, offered, strict=True)]
     inner = unwrap(model)
     _check_room(ids, inner, settings)
     stops = stop_ids(tokenizer, inner.generation_config)

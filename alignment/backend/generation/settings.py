@@ -1,8 +1,10 @@
-"""The `generation:` section of a config."""
+"""The `generation:` section of a config, and the config of `alignkit generate`."""
+
+from typing import Literal
 
 from pydantic import Field
 
-from alignment.backend.config import Section
+from alignment.backend.config import ModelSection, Section
 
 
 class GenerationSection(Section):
@@ -20,3 +22,23 @@ class GenerationSection(Section):
     """Tokens of one batch, padding and room for the completion included."""
     seed: int = 0
     """Seed of the samples; the process's own random state is left alone."""
+
+
+class GenerateConfig(Section):
+    """The config of `alignkit generate`: whose completions for which prompts, and where to."""
+
+    stage: Literal["generate"] = "generate"
+    model: ModelSection
+    prompts: list[str] = Field(min_length=1)
+    """Files, folders or globs of records, whose prompts are answered."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """Answer only the first so many."""
+    n: int = Field(default=1, ge=1)
+    """Completions for each prompt."""
+    generation: GenerationSection = Field(default_factory=GenerationSection)
+    out: str
+    """The file of records to write (.jsonl, .jsonl.gz, .jsonl.zst or .parquet)."""
+    name: str | None = None
+    """The model's name in the source of the completions; model.path unless given."""
+    overwrite: bool = False
+    """Replace `out` if it exists."""
