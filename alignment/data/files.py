@@ -37,21 +37,24 @@ class Written(NamedTuple):
 
 
 class Rejects:
-    """Rows set aside instead of read: one line each with file, line, reason and the row itself.
+    """Rows set aside instead of read; `path`, if given, gets one line each: place, reason and the row itself.
 
     The file appears with the first rejected row, and replaces one that an earlier run left.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = None if path is None else Path(path)
         self.count = 0
+        self.reasons: list[str] = []  # the first few, each with its place
 
     def add(self, where: str, reason: str, row: bytes) -> None:
-        mode = "ab" if self.count else "wb"
+        if self.path is not None:
+            entry = {"where": where, "reason": reason, "row": row.decode("utf-8", "replace")}
+            with self.path.open("ab" if self.count else "wb") as out:
+                out.write(msgspec.json.encode(entry) + b"\n")
         self.count += 1
-        entry = {"where": where, "reason": reason, "row": row.decode("utf-8", "replace")}
-        with self.path.open(mode) as out:
-            out.write(msgspec.json.encode(entry) + b"\n")
+        if self.count <= 10:
+            self.reasons.append(reason)
 
 
 @contextlib.contextmanager
@@ -173,9 +176,10 @@ def decode_rows(
             rows += 1
             yield record
     if not rows:
-        refused = rejects is not None and rejects.count
-        reason = f"; the {refused} refused rows are in {rejects.path}" if rejects and refused else ""
-        raise UserError(f"{', '.join(map(str, files[:3]))}: no usable row in the dataset{reason}")
+        refused = (
+            f" ({rejects.count} were refused: {rejects.reasons[0]})" if rejects and rejects.count else ""
+        )
+        raise UserError(f"{', '.join(map(str, files[:3]))}: no usable row in the dataset{refused}")
 
 
 def _rows(file: Path) -> Iterator[tuple[str, bytes]]:

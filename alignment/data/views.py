@@ -88,6 +88,9 @@ def pairs_view(
         if len(record.completions) < 2:
             _count(counts, "fewer than two completions")
             continue
+        if not record.prompt:
+            _count(counts, "empty prompt")
+            continue
         if not record.judgments:
             _count(counts, "not judged")
             continue
@@ -120,6 +123,9 @@ def rankings_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
     Only completions that the judge ranked are in the row; equal ranks are tie groups.
     """
     for record in records:
+        if not record.prompt:
+            _count(counts, "empty prompt")
+            continue
         if not record.judgments:
             _count(counts, "not judged")
         for judgment in record.judgments:
@@ -148,6 +154,9 @@ def unpaired_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
     The label is the majority of the judges' labels (and False for all completions of an all-bad judgment).
     """
     for record in records:
+        if not record.prompt:
+            _count(counts, "empty prompt")
+            continue
         if not record.completions:
             _count(counts, "no completion")
         for index, completion in enumerate(record.completions):

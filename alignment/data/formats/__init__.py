@@ -6,6 +6,8 @@ field, what the format cannot hold.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from alignment.data.formats import alpaca, hh_rlhf, native, trl
 
-FORMATS = {"native": native, "trl": trl, "hh-rlhf": hh_rlhf, "alpaca": alpaca}
+FORMATS: dict[str, ModuleType] = {"native": native, "trl": trl, "hh-rlhf": hh_rlhf, "alpaca": alpaca}

@@ -170,8 +170,7 @@ def _preference(row: _Row, chosen: Text, rejected: Text, columns: dict[str, Any]
         sides = [_completion(side, standard, where) for side in (chosen, rejected)]
         return foreign.preference(_prompt(row.prompt), *sides, meta=meta)
     if isinstance(chosen, str) and isinstance(rejected, str):
-        start = os.path.commonprefix([chosen, rejected])
-        start = start.removesuffix(" ")
+        start = os.path.commonprefix([chosen, rejected]).removesuffix(" ")  # noqa: RUF071 (texts, not paths)
         sides = [Completion(content=side[len(start) :]) for side in (chosen, rejected)]
         prompt = [Message("user", start)] if start else []
         return foreign.preference(prompt, *sides, meta={"trl": {"style": "implicit", "standard": True}})

@@ -1,0 +1,268 @@
+"""`alignkit data`: convert, check, view, merge, split and count datasets."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+
+from alignment.data import quality
+from alignment.data.files import Rejects, read_records, record_writer, rejected_path, remove, write_records
+from alignment.data.formats import FORMATS, native, trl
+from alignment.data.formats.foreign import json_output
+from alignment.data.merge import Merged
+from alignment.data.pairs import HOW
+from alignment.data.records import Record, json_schema, nearest
+from alignment.data.views import VIEWS
+from alignment.errors import UserError
+
+app = typer.Typer(no_args_is_help=True)
+Item = TypeVar("Item")
+
+Source = Annotated[str, typer.Argument(metavar="SRC", help="A file, a folder or a glob.")]
+Target = Annotated[Path, typer.Argument(metavar="DST", help="The file to write; its suffix tells the form.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
+OnError = Annotated[str, typer.Option("--on-error", help="raise, or skip: set bad rows aside and go on.")]
+NAMES = ", ".join(FORMATS)
+
+
+@app.command()
+def convert(
+    source: Source,
+    target: Target,
+    from_: Annotated[str, typer.Option("--from", metavar="FORMAT", help=f"One of {NAMES}.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {NAMES}.")] = "native",
+    style: Annotated[str | None, typer.Option(help=f"With --to trl: {', '.join(trl.STYLES)}.")] = None,
+    overwrite: Overwrite = False,
+    on_error: OnError = "raise",
+) -> None:
+    """Convert SRC from one format to another; say what the target format cannot hold."""
+    reader, writer = _format(from_, "--from"), _format(to, "--to")
+    if style is not None and writer is not trl:
+        raise UserError("--style goes with --to trl")
+    rejects = _rejects(on_error, target, overwrite)
+    counted: Counter[str] = Counter()
+    records = _counted(_progress(reader.read(source, rejects), f"{from_} to {to}"), counted)
+    if writer is trl:
+        lost = trl.write(records, target, overwrite, style)
+    else:
+        lost = writer.write(records, target, overwrite)
+    print(f"{counted['records']:,} records from {source} in {target}")
+    _print_rejects(rejects)
+    if lost:
+        print(f"{to} cannot hold: " + ", ".join(f"{field}: {count:,}" for field, count in lost.most_common()))
+    if writer is native:
+        _next(f"alignkit data stats {target}", f"alignkit data split {target} TRAIN.jsonl VALIDATION.jsonl")
+
+
+@app.command()
+def check(source: Source) -> None:
+    """Read every row of SRC by the rules of the format; with faults, show the first ten and exit with 2."""
+    problems = Rejects()
+    rows = repeated = 0
+    ids: set[int] = set()
+    for record in _progress(read_records(source, "skip", problems), "checking"):
+        rows += 1
+        if record.id is not None:
+            repeated += hash(record.id) in ids
+            ids.add(hash(record.id))
+    for reason in problems.reasons:
+        print(reason, file=sys.stderr)
+    if problems.count:
+        raise UserError(
+            f"{source}: {problems.count:,} of {problems.count + rows:,} rows break the format; mend them, or "
+            f"set them aside: alignkit data convert --from native {source} CLEAN.jsonl --on-error skip"
+        )
+    print(f"{rows:,} records in {source}, all in order")
+    if repeated:
+        print(f"{repeated:,} rows repeat an id; `alignkit data merge {source} MERGED.jsonl` unites them")
+    _next(f"alignkit data stats {source}")
+
+
+@app.command()
+def view(
+    name: Annotated[str, typer.Argument(metavar="VIEW", help=f"One of {', '.join(VIEWS)}.")],
+    source: Source,
+    target: Target,
+    how: Annotated[str, typer.Option(help=f"How judgments become pairs: {', '.join(HOW)}.")] = "each",
+    margin: Annotated[
+        bool, typer.Option("--margin", help="Pairs with a margin: changes TRL's loss.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write what a trainer reads, in TRL's columns: messages, prompts, pairs, rankings or unpaired."""
+    if name not in VIEWS:
+        raise UserError(f'there is no view "{name}"{nearest(name, set(VIEWS))}')
+    if how not in HOW:
+        raise UserError(f'there is no --how "{how}"{nearest(how, set(HOW))}')
+    if name != "pairs" and (how != "each" or margin):
+        raise UserError(f"--how and --margin go with the view pairs, not {name}")
+    options = {"how": how, "margin": margin} if name == "pairs" else {}
+    left_out: Counter[str] = Counter()
+    rows = 0
+    with json_output(target, overwrite) as put:
+        for row in VIEWS[name](_progress(read_records(source), name), counts=left_out, **options):
+            put(msgspec.json.encode(row))
+            rows += 1
+        if not rows:
+            raise UserError(f"{source}: the view {name} is empty ({_listed(left_out)})")
+    print(f"{rows:,} rows of {name} in {target}")
+    if left_out:
+        print(f"left out: {_listed(left_out)}")
+    _next(f'datasets.load_dataset("json", data_files="{target}") for a trainer of your own')
+
+
+@app.command()
+def merge(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Files, folders or globs.")],
+    target: Target,
+    overwrite: Overwrite = False,
+) -> None:
+    """Put datasets together; rows with the same id become one, with the judgments of all."""
+    merged = Merged()
+    for record in _progress(read_records(sources), "merging"):
+        merged.add(record)
+    written = write_records(target, merged, overwrite)
+    print(f"{merged.read:,} records became {written.rows:,} in {target}")
+    if merged.conflicts:
+        listing = rejected_path(target).with_name(rejected_path(target).name.replace("rejected", "conflicts"))
+        with json_output(listing, overwrite=True) as put:
+            for conflict in merged.conflicts:
+                put(msgspec.json.encode(conflict._asdict()))
+        kinds = Counter(conflict.field for conflict in merged.conflicts)
+        print(f"{len(merged.conflicts):,} conflicts, the first kept; listed in {listing} ({_listed(kinds)})")
+    _next(f"alignkit data stats {target}")
+
+
+@app.command()
+def split(
+    source: Source,
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="The file for the larger part.")],
+    validation: Annotated[Path, typer.Argument(metavar="VALIDATION", help="The file for the smaller part.")],
+    fraction: Annotated[float, typer.Option(help="The share of prompts for VALIDATION.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split SRC by prompt: no prompt, however it is spaced or capitalised, is on both sides."""
+    quality.check_fraction(fraction, seed)
+    if train == validation:
+        raise UserError(f"{train}: TRAIN and VALIDATION are the same file")
+    with record_writer(train, overwrite) as larger, record_writer(validation, overwrite) as smaller:
+        for record in _progress(read_records(source), "splitting"):
+            (smaller if quality.in_validation(record, fraction, seed) else larger).write(record)
+        if not larger.rows or not smaller.rows:
+            raise UserError(f"{source}: a fraction of {fraction} leaves one side empty; change it or --seed")
+    print(f"{larger.rows:,} records in {train}, {smaller.rows:,} in {validation}")
+    _next(f"alignkit data stats {train}")
+
+
+@app.command()
+def stats(
+    source: Source,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, everything counted.")] = False,
+) -> None:
+    """Count rows, prompts, judges, ties and pairs; lengths, biases and agreement with 95% intervals."""
+    found = quality.statistics(_progress(read_records(source), "counting"))
+    plain = found.as_dict()
+    if as_json:
+        print(json.dumps(plain, indent=2))
+        return
+    print(f"{found.rows:,} records, {found.prompts:,} different prompts in {source}")
+    spread = ", ".join(f"{count:,} with {n}" for n, count in sorted(found.completions_per_row.items()))
+    print(f"{found.completions:,} completions ({spread}), {found.empty_completions:,} of them empty")
+    print(f"{found.demonstrations:,} demonstrations, {found.repeated_ids:,} rows with an id seen before")
+    print(f"{found.judgments:,} judgments, judges: {len(found.judges):,}, all-bad: {found.all_bad:,}")
+    print(f"{found.pairs:,} stated preferences, {found.ties:,} ties, labels: {_listed(found.labels)}")
+    for name, title in (("prompt_lengths", "prompt"), ("completion_lengths", "completion")):
+        length = plain[name]
+        if length:
+            print(
+                f"{title} characters: mean {length['mean']:,.0f}, median {length['median']:,.0f}, "
+                f"95% below {length['p95']:,.0f}, longest {length['max']:,}"
+            )
+    for name, title in _SHARES.items():
+        share = plain[name]
+        if share:
+            print(
+                f"{title}: {share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}], n = {share['n']:,}"
+            )
+    _next(
+        f"alignkit data view pairs {source} PAIRS.jsonl" if found.pairs else f"alignkit data check {source}"
+    )
+
+
+_SHARES = {
+    "longer_wins": "the longer completion preferred",
+    "first_shown_wins": "the one shown first preferred",
+    "first_stored_wins": "the one stored first preferred",
+    "agreement": "two judges agree, ties counted",
+    "agreement_without_ties": "two judges agree, ties left out",
+}
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a record."""
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _format(name: str, option: str) -> ModuleType:
+    if name not in FORMATS:
+        raise UserError(f'{option}: there is no format "{name}"{nearest(name, set(FORMATS))}')
+    return FORMATS[name]
+
+
+def _rejects(on_error: str, target: Path, overwrite: bool) -> Rejects | None:
+    if on_error not in ("raise", "skip"):
+        raise UserError(f'--on-error is raise or skip, not "{on_error}"')
+    if on_error == "raise":
+        return None
+    path = rejected_path(target)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; choose another name or add --overwrite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove(path)
+    return Rejects(path)
+
+
+def _print_rejects(rejects: Rejects | None) -> None:
+    if rejects is not None and rejects.count:
+        print(f"{rejects.count:,} rows set aside, with the reasons, in {rejects.path}")
+        print(f"  the first: {rejects.reasons[0]}")
+
+
+def _counted(records: Iterable[Record], counts: Counter[str]) -> Iterator[Record]:
+    for record in records:
+        counts["records"] += 1
+        yield record
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name}: {count:,}" for name, count in counts.most_common()) or "none"
+
+
+def _next(*commands: str) -> None:
+    print("next: " + "\n      ".join(commands))
+
+
+def _progress(items: Iterable[Item], label: str) -> Iterator[Item]:
+    """The items, with a count and a rate on the terminal while they pass."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task, start = bar.add_task(label), time.monotonic()
+        for number, item in enumerate(items, 1):
+            if number % 1000 == 0:
+                rate = number / (time.monotonic() - start)
+                bar.update(task, description=f"{label}: {number:,} rows, {rate:,.0f} a second")
+            yield item

@@ -1,0 +1,201 @@
+"""Splits by prompt, and what a dataset holds: counts, lengths, biases, agreement between judges."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignment.data.pairs import Vote, judgment_votes
+from alignment.data.records import Judgment, Message, Record, record_id
+from alignment.errors import UserError
+
+
+def normalised(prompt: list[Message]) -> str:
+    """A prompt's text without what makes it no other prompt: case, white space, width of characters."""
+    text = "\n".join(f"{message.role}: {' '.join(message.content.split())}" for message in prompt)
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+
+
+def prompt_key(record: Record) -> bytes:
+    """8 bytes, the same for records with the same normalised prompt (or texts, where there is no prompt)."""
+    text = normalised(record.prompt) if record.prompt else "\n".join(c.text for c in record.completions)
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def in_validation(record: Record, fraction: float, seed: int = 0) -> bool:
+    """Whether a record belongs to the validation side: told by its prompt alone, on every machine alike.
+
+    A larger fraction keeps what a smaller one chose. The side does not depend on the other records.
+    """
+    key = hashlib.blake2b(prompt_key(record), digest_size=8, salt=seed.to_bytes(16, "little")).digest()
+    return int.from_bytes(key, "big") < fraction * 2**64
+
+
+def split(records: Iterable[Record], fraction: float, seed: int = 0) -> tuple[list[Record], list[Record]]:
+    """(train, validation): about `fraction` of the prompts on the validation side, no prompt on both.
+
+    Raises UserError unless 0 < fraction < 1, and where either side would be empty.
+    """
+    check_fraction(fraction, seed)
+    sides: tuple[list[Record], list[Record]] = ([], [])
+    for record in records:
+        sides[in_validation(record, fraction, seed)].append(record)
+    if not sides[0] or not sides[1]:
+        side = "validation" if sides[0] else "training"
+        raise UserError(
+            f"a validation fraction of {fraction} leaves no record for {side}; change it or the seed"
+        )
+    return sides
+
+
+def check_fraction(fraction: float, seed: int) -> None:
+    """Raise UserError unless 0 < fraction < 1 and seed >= 0."""
+    if not 0 < fraction < 1:
+        raise UserError(f"the validation fraction is {fraction}; it must be between 0 and 1")
+    if seed < 0:
+        raise UserError(f"the seed is {seed}; it cannot be negative")
+
+
+@dataclass
+class Share:
+    """`hits` of `n`, with Wilson's 95% interval."""
+
+    hits: float = 0.0
+    n: int = 0
+
+    def add(self, hit: float) -> None:
+        self.hits += hit
+        self.n += 1
+
+    def as_dict(self) -> dict[str, Any] | None:
+        """{"value", "low", "high", "n"}, or None if there was nothing to count."""
+        if not self.n:
+            return None
+        from alignment.stats.intervals import binomial_interval
+
+        return binomial_interval(self.hits, self.n)._asdict()
+
+
+@dataclass
+class Statistics:
+    """What one pass over a dataset found. Lengths are in characters; a share has an interval and its n.
+
+    longer_wins: of the pairs with unequal lengths, how often the longer completion was preferred.
+    first_shown_wins: of the pairs whose order of presentation is recorded, how often the one shown first won.
+    first_stored_wins: the same for the order in the file; an importer that puts chosen first gives 1.
+    agreement: two judges on the same two completions say the same (three ways, a tie agrees with a tie);
+        agreement_without_ties leaves out comparisons that either called a tie.
+    """
+
+    rows: int = 0
+    prompts: int = 0
+    repeated_ids: int = 0
+    completions: int = 0
+    empty_completions: int = 0
+    completions_per_row: Counter[int] = field(default_factory=Counter)
+    demonstrations: int = 0
+    judgments: int = 0
+    all_bad: int = 0
+    judges: Counter[str] = field(default_factory=Counter)
+    pairs: int = 0
+    ties: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    prompt_lengths: array[int] = field(default_factory=lambda: array("L"))
+    completion_lengths: array[int] = field(default_factory=lambda: array("L"))
+    longer_wins: Share = field(default_factory=Share)
+    first_shown_wins: Share = field(default_factory=Share)
+    first_stored_wins: Share = field(default_factory=Share)
+    agreement: Share = field(default_factory=Share)
+    agreement_without_ties: Share = field(default_factory=Share)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; lengths as mean, median, 95th percentile and maximum."""
+        plain: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Share):
+                plain[name] = value.as_dict()
+            elif isinstance(value, array):
+                plain[name] = _length_summary(value)
+            else:
+                plain[name] = (
+                    {str(k): n for k, n in value.most_common()} if isinstance(value, Counter) else value
+                )
+        return plain
+
+
+def _length_summary(lengths: array[int]) -> dict[str, float] | None:
+    if not lengths:
+        return None
+    import numpy as np
+
+    values = np.frombuffer(lengths, dtype=np.dtype(lengths.typecode))
+    median, high = np.percentile(values, [50, 95])
+    return {
+        "mean": float(values.mean()),
+        "median": float(median),
+        "p95": float(high),
+        "max": int(values.max()),
+    }
+
+
+def statistics(records: Iterable[Record]) -> Statistics:
+    """One pass over records; memory grows by about 200 bytes a row."""
+    found = Statistics()
+    prompts: set[bytes] = set()
+    ids: set[int] = set()
+    for record in records:
+        found.rows += 1
+        prompts.add(prompt_key(record))
+        ids.add(hash(record_id(record)))
+        found.prompt_lengths.append(sum(len(message.content) for message in record.prompt))
+        lengths = [sum(len(turn.content) for turn in completion.turns()) for completion in record.completions]
+        found.completion_lengths.extend(lengths)
+        found.completions += len(lengths)
+        found.empty_completions += lengths.count(0)
+        found.completions_per_row[len(lengths)] += 1
+        found.demonstrations += len(record.demonstrations or ())
+        votes = [_judge(found, judgment, lengths) for judgment in record.judgments]
+        if len(votes) > 1:
+            _compare_judges(found, votes)
+    found.prompts = len(prompts)
+    found.repeated_ids = found.rows - len(ids)
+    return found
+
+
+def _judge(found: Statistics, judgment: Judgment, lengths: list[int]) -> list[Vote]:
+    """Count one judgment; return its votes."""
+    found.judgments += 1
+    found.judges["(anonymous)" if judgment.by is None else judgment.by] += 1
+    found.all_bad += bool(judgment.all_bad)
+    for label in judgment.labels or ():
+        if label is not None:
+            found.labels["good" if label else "bad"] += 1
+    votes = [] if judgment.all_bad else judgment_votes(judgment)
+    shown = {index: place for place, index in enumerate(judgment.presented or ())}
+    for a, b, p, _ in votes:
+        if p == 0.5:
+            found.ties += 1
+            continue
+        found.pairs += 1
+        winner, loser = (a, b) if p > 0.5 else (b, a)
+        if lengths[winner] != lengths[loser]:
+            found.longer_wins.add(lengths[winner] > lengths[loser])
+        if winner in shown and loser in shown:
+            found.first_shown_wins.add(shown[winner] < shown[loser])
+        found.first_stored_wins.add(winner < loser)
+    return votes
+
+
+def _compare_judges(found: Statistics, votes: list[list[Vote]]) -> None:
+    verdicts = [{(a, b): (p > 0.5) - (p < 0.5) for a, b, p, _ in own} for own in votes]
+    for k, first in enumerate(verdicts):
+        for second in verdicts[k + 1 :]:
+            for pair in first.keys() & second.keys():
+                found.agreement.add(first[pair] == second[pair])
+                if first[pair] and second[pair]:
+                    found.agreement_without_ties.add(first[pair] == second[pair])
