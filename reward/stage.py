@@ -36,8 +36,8 @@ def run(config: Config) -> dict[str, Any]:
     """Train a reward model on the pairs of `config.data`; the stage's result dict.
 
     Metrics: {"steps", "epochs", "loss", "rows", "tokens", "truncated" (left out), "left_out", and with
-    validation data "accuracy": {"value", "low", "high", "n"}}: the share of held-out pairs ordered as the judges did (one vote a judge,
-    a tie is half), with a 95% bootstrap interval over prompts.
+    validation data "accuracy": {"value", "low", "high", "n"}}: the share of held-out pairs ordered as the
+    judges did (one vote a judge, a tie is half), with a 95% bootstrap interval over prompts.
     """
     rows = stage_rows(config.data, "pairs", margin=config.margin)
     run_dir = open_run(
@@ -75,7 +75,8 @@ def run(config: Config) -> dict[str, Any]:
     metrics = run_trainer(trainer, run_dir)
     metrics |= {**counts, "left_out": rows.left_out}
     if validation:
-        scorer = RewardScorer(trainer.model.eval(), tokenizer, config.run.dir, max_length or 1 << 30)
+        model: Any = trainer.model
+        scorer = RewardScorer(model.eval(), tokenizer, config.run.dir, max_length or 1 << 30)
         metrics["accuracy"] = held_out_accuracy(scorer, rows.validation)
     return run_dir.finish(metrics)
 

@@ -27,28 +27,29 @@ class PairTrainer(RewardTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Bradley-Terry loss of a batch whose first half of rows is chosen, the second rejected."""
+        args: Any = self.args
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
         loss = pairwise_loss(chosen, rejected, inputs.get("margin"), inputs["weight"])
-        if self.args.center_rewards_coefficient is not None:
-            loss = loss + self.args.center_rewards_coefficient * centering_penalty(chosen, rejected)
+        if args.center_rewards_coefficient is not None:
+            loss = loss + args.center_rewards_coefficient * centering_penalty(chosen, rejected)
         with torch.no_grad():
             values = torch.stack(
                 [wins(chosen, rejected).mean(), (chosen - rejected).mean(), outputs.logits.float().mean()]
             )
             values = self.accelerator.gather_for_metrics(values.unsqueeze(0)).mean(dim=0).tolist()
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if model.training else "eval"
         for name, value in zip(("accuracy", "margin", "mean_reward"), values, strict=True):
             self._metrics[mode][name].append(value)
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """transformers' own length grouping draws a new order after a resume; ours repeats it."""
-        data = self.train_dataset if train_dataset is None else train_dataset
+        data: Any = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         batch = self._train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(data["length"], batch * self.args.world_size, self.args.data_seed)
+        return LengthGroupedSampler(data["length"], batch * self.args.world_size, self.args.seed)
 
 
 class PairCollator:
