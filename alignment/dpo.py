@@ -7,7 +7,8 @@ The reference is the policy as given. Left out: sampling (see ppo/) and the rewa
 from typing import Any, ClassVar, Literal
 
 from alignment.backend.config import StageConfig, trainer_args
-from alignment.backend.inputs import dataset, stage_rows
+from alignment.backend.inputs import counted, dataset, stage_rows
+from alignment.backend.progress import say
 from alignment.backend.runs import open_run
 
 
@@ -22,7 +23,8 @@ class Config(StageConfig):
 def run(config: Config) -> dict[str, Any]:
     """Train `config.model` on the pairs of `config.data`; the stage's result dict.
 
-    Metrics: {"steps", "epochs", "loss", "rows", and TRL's "eval_*" with validation data}.
+    Metrics: {"steps", "epochs", "loss", "rows", "tokens", "truncated", "left_out", and TRL's "eval_*" with
+    validation data}.
     """
     rows = stage_rows(config.data, "pairs")
     run = open_run(config, data=[*config.data.train, *config.data.validation], parents=[config.model.path])
@@ -36,8 +38,10 @@ def run(config: Config) -> dict[str, Any]:
 
     args = trainer_args(config, run.checkpoints)
     tokenizer = load_tokenizer(config.model.path)
-    for part in (rows.train, rows.validation):
-        check_rows(part, tokenizer, args.max_length, config.data.max_truncated, "pairs")
+    limits = (args.max_length, config.data.max_truncated, "pairs")
+    counts = check_rows(rows.train, tokenizer, *limits)
+    check_rows(rows.validation, tokenizer, *limits)
+    say(counted(counts, rows.left_out))
     set_seed(config.run.seed)
     policy = load_policy(config.model)
     trainer = DPOTrainer(
@@ -50,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
         peft_config=peft_config(config.model, "CAUSAL_LM"),
     )
     metrics = run_trainer(trainer, run)
-    return run.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
+    return run.finish({**metrics, **counts, "left_out": rows.left_out})
 
 
 def _reference(config: Config, policy: Any, args: Any) -> Any:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import pydantic
 
 from alignment.backend.config import RunSection, Section, StageConfig, load_config_with
+from alignment.backend.progress import say
 from alignment.backend.runs import finished_result, is_main_process, plain
 from alignment.errors import UserError
 
@@ -76,9 +77,8 @@ def run(config: Config) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for number, (title, step) in enumerate(configs.items(), 1):
         done = None if config.run.overwrite else finished_result(step)
-        if is_main_process():
-            state = f"done before, {done['seconds']:.0f} s" if done else step.run.dir
-            print(f"[{number}/{len(configs)}] {title}: {state}", file=sys.stderr, flush=True)
+        state = f"done before, in {done['seconds']:.0f} s" if done else step.run.dir
+        say(f"[{number}/{len(configs)}] {title}: {state}")
         results[title] = done or stage_module(step.stage).run(step)
         seconds = round(time.monotonic() - started, 3)
         summary = {"run": str(folder), "seconds": seconds, "steps": plain(results)}

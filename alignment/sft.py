@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 import pydantic
 
 from alignment.backend.config import Section, StageConfig, trainer_args
-from alignment.backend.inputs import dataset, stage_rows
+from alignment.backend.inputs import counted, dataset, stage_rows
+from alignment.backend.progress import say
 from alignment.backend.runs import open_run
 
 
@@ -44,8 +45,9 @@ class Config(StageConfig):
 def run(config: Config) -> dict[str, Any]:
     """Train `config.model` on the demonstrations of `config.data`; the stage's result dict.
 
-    Metrics: {"steps", "epochs", "loss", "rows", and with validation data "eval_loss", "perplexity"}: the mean
-    negative log-likelihood a supervised token in nats, and its exponential.
+    Metrics: {"steps", "epochs", "loss", "rows", "tokens", "truncated", "left_out", and with validation data
+    "eval_loss", "perplexity"}: the mean negative log-likelihood of a supervised token in nats, and its
+    exponential.
     """
     rows = stage_rows(config.data, "messages")
     run = open_run(config, data=[*config.data.train, *config.data.validation], parents=[config.model.path])
@@ -53,7 +55,6 @@ def run(config: Config) -> dict[str, Any]:
     from transformers import EarlyStoppingCallback, set_seed
     from trl import SFTTrainer
 
-    from alignment.backend.chat import training_template
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
     from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
@@ -61,10 +62,10 @@ def run(config: Config) -> dict[str, Any]:
     stopping = config.early_stopping
     args = trainer_args(config, run.checkpoints, **({"load_best_model_at_end": True} if stopping else {}))
     tokenizer = load_tokenizer(config.model.path)
-    if args.assistant_only_loss:
-        training_template(tokenizer)
-    for part in (rows.train, rows.validation):
-        check_rows(part, tokenizer, args.max_length, config.data.max_truncated, "messages")
+    limits = (args.max_length, config.data.max_truncated, "messages")
+    counts = check_rows(rows.train, tokenizer, *limits, assistant_only=args.assistant_only_loss)
+    check_rows(rows.validation, tokenizer, *limits, assistant_only=args.assistant_only_loss)
+    say(counted(counts, rows.left_out))
     set_seed(config.run.seed)
     trainer = SFTTrainer(
         model=load_policy(config.model),
@@ -78,4 +79,4 @@ def run(config: Config) -> dict[str, Any]:
     metrics = run_trainer(trainer, run)
     if "eval_loss" in metrics:
         metrics["perplexity"] = math.exp(metrics["eval_loss"])
-    return run.finish({**metrics, "rows": len(rows.train), "left_out": rows.left_out})
+    return run.finish({**metrics, **counts, "left_out": rows.left_out})

@@ -271,9 +271,10 @@ def trainer_args(config: StageConfig, output_dir: str | Path, **forced: Any) -> 
     ):  # the names before transformers 5.2
         if old in given:
             given.setdefault(old.replace("gradient", "activation"), given.pop(old))
+    checkpointing = trainer_config.__dataclass_fields__["gradient_checkpointing"].default
     options: dict[str, Any] = {
         "bf16": gpu and torch.cuda.is_bf16_supported() and not given.get("fp16"),
-        "activation_checkpointing": gpu,
+        "activation_checkpointing": gpu and checkpointing,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": gpu,
         "save_total_limit": 2,

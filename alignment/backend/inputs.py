@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +28,15 @@ class StageRows(NamedTuple):
     left_out: dict[str, int]
 
 
-def stage_rows(data: DataSection, view: str) -> StageRows:
+def stage_rows(data: DataSection, view: str, **options: Any) -> StageRows:
     """Read the rows of `view` ("messages", "prompts", "pairs", …) that `data` names.
 
     Validation rows come from `data.validation`, or are those of a share of the prompts (no prompt is on both
-    sides). Raises UserError when a side that was asked for has no row.
+    sides). `options` go to the view (`margin` of pairs). Raises UserError when a side that was asked for has
+    no row.
     """
+    if view == "pairs":
+        options["how"] = data.how
     counts: Counter[str] = Counter()
     unseen: Counter[str] = Counter()
     records = read_records(data.train)
@@ -44,8 +47,8 @@ def stage_rows(data: DataSection, view: str) -> StageRows:
         both = list(records)
         held_out = [record for record in both if is_held_out(record, data.validation_fraction)]
         records = iter([record for record in both if not is_held_out(record, data.validation_fraction)])
-    train = list(islice(_view(records, view, data, counts), data.max_rows))
-    validation = list(_view(held_out, view, data, unseen))
+    train = list(islice(VIEWS[view](records, counts=counts, **options), data.max_rows))
+    validation = list(VIEWS[view](held_out, counts=unseen, **options))
     if not train:
         raise UserError(_empty(", ".join(data.train), view, counts))
     if not validation and (data.validation or data.validation_fraction):
@@ -64,6 +67,15 @@ def dataset(rows: list[Row], columns: Sequence[str]) -> Dataset | None:
     return Dataset.from_list([{column: row.get(column) for column in kept} for row in rows]) if rows else None
 
 
+def counted(counts: dict[str, int], left_out: dict[str, int]) -> str:
+    """What the rows hold, to be seen before anything is trained: counts of preflight and of the view."""
+    truncated = f", {counts['truncated']} cut to max_length" if counts["truncated"] else ""
+    reasons = "".join(f", {count} left out ({reason})" for reason, count in left_out.items())
+    return (
+        f"{counts['rows']} rows of {counts['tokens']} tokens, longest {counts['longest']}{truncated}{reasons}"
+    )
+
+
 def is_held_out(record: Record, fraction: float) -> bool:
     """Whether the prompt of the record falls in the validation share: the same prompt always falls alike."""
     words = " ".join(f"{turn.role}: {turn.content}" for turn in record.prompt).casefold().split()
@@ -74,8 +86,3 @@ def is_held_out(record: Record, fraction: float) -> bool:
 def _empty(source: str, view: str, counts: Counter[str]) -> str:
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
     return f"{source}: no row for the view {view!r} that this stage needs ({reasons or 'no record'})"
-
-
-def _view(records: Iterable[Record], view: str, data: DataSection, counts: Counter[str]) -> Iterator[Row]:
-    options = {"how": data.how} if view == "pairs" else {}
-    return VIEWS[view](records, counts=counts, **options)

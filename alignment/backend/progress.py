@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from alignment.backend.runs import is_main_process
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -70,3 +72,9 @@ class Steps:
                 f"{self.title}: {done}/{self.total}, {seconds:.2f} s each, {left:.0f} s left{tail}",
                 file=sys.stderr,
             )
+
+
+def say(text: str) -> None:
+    """One line on stderr, from the first process only."""
+    if is_main_process():
+        print(text, file=sys.stderr, flush=True)

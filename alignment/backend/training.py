@@ -19,9 +19,9 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
+from alignment.backend.preflight import check_disk
 from alignment.backend.progress import Steps
 from alignment.backend.runs import COMPLETE, Run, is_main_process
-from alignment.errors import UserError
 
 # Of an evaluation's metrics, those that only time it.
 TIMINGS = ("_runtime", "_per_second")
@@ -38,14 +38,13 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     run.remove_incomplete()
     trainer.accelerator.wait_for_everyone()
     checkpoint = run.newest_checkpoint()
-    _check_disk(trainer, run)
+    _check_room(trainer, run)
     watch = _Watch(trainer, run, stop_every)
     trainer.args.save_total_limit = None  # `watch` deletes older checkpoints, once the newer is complete
     trainer.pop_callback(PrinterCallback)
     trainer.pop_callback(ProgressCallback)
     trainer.add_callback(watch)
-    if checkpoint is not None:
-        run.drop_logs_after(int(checkpoint.name.rpartition("-")[2]))
+    run.drop_logs_after(0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
     if checkpoint is not None and json.loads((checkpoint / COMPLETE).read_text())["last"]:
         _restore(trainer, checkpoint)
     else:
@@ -120,8 +119,8 @@ class _Watch(TrainerCallback):
             return self.stopped_by is not None
         import torch
 
-        number = torch.tensor(int(self.stopped_by or 0), device=accelerator.device)
-        number = int(accelerator.gather(number.reshape(1)).max())
+        own = torch.tensor([int(self.stopped_by or 0)], device=accelerator.device)
+        number = int(accelerator.gather(own).max())
         if number:
             self.stopped_by = signal.Signals(number)
         return bool(number)
@@ -198,7 +197,9 @@ def _save_model(trainer: Any, run: Run) -> None:
     if is_main_process():
         for name in ("training_args.bin", "README.md"):  # a pickle nothing reads, and a card nobody wrote
             (unfinished / name).unlink(missing_ok=True)
-        shutil.rmtree(unfinished / "ref", ignore_errors=True)  # TRL's frozen copy of the adapter it began with
+        shutil.rmtree(
+            unfinished / "ref", ignore_errors=True
+        )  # TRL's frozen copy of the adapter it began with
         for path in unfinished.rglob("*"):
             _sync(path)
         shutil.rmtree(run.model_dir, ignore_errors=True)
@@ -206,7 +207,7 @@ def _save_model(trainer: Any, run: Run) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def _check_disk(trainer: Any, run: Run) -> None:
+def _check_room(trainer: Any, run: Run) -> None:
     """Room for the checkpoints kept, one more being written, and the model. Adam: two values a weight."""
     parameters = list(trainer.model.parameters())
     saved = (
@@ -215,10 +216,6 @@ def _check_disk(trainer: Any, run: Run) -> None:
     weights = sum(p.numel() * p.element_size() for p in saved)
     optimizer = sum(2 * p.numel() * p.element_size() for p in parameters if p.requires_grad)
     kept = (trainer.args.save_total_limit or 2) + 1
-    needed = kept * (weights + optimizer) + weights
-    free = shutil.disk_usage(run.dir).free
-    if needed > free:
-        raise UserError(
-            f"{run.dir}: the run needs about {needed / 1e9:.1f} GB of disk for {kept} checkpoints and model, "
-            f"and {free / 1e9:.1f} GB are free; free some, or lower trainer.save_total_limit"
-        )
+    check_disk(
+        run.dir, kept * (weights + optimizer) + weights, f"a run with {kept} checkpoints and the model"
+    )

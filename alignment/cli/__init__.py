@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import warnings
 
 import typer
 
@@ -41,6 +42,8 @@ def main() -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # What transformers, trl and peft have to tell each other's developers is not for our users.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         check_package()
         app()
