@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from alignment.backend.config import RunSection, Section, StageConfig, load_config_with
+from alignment.backend.config import RunConfig, RunSection, Section, load_config_with
 from alignment.backend.progress import say
 from alignment.backend.runs import finished_result, is_main_process, plain
 from alignment.errors import UserError
@@ -90,9 +90,9 @@ def run(config: Config) -> dict[str, Any]:
     return summary
 
 
-def step_configs(config: Config) -> dict[str, StageConfig]:
+def step_configs(config: Config) -> dict[str, RunConfig]:
     """The config of every step by its name, with the step's `set`, the pipeline's seed and run directory."""
-    configs: dict[str, StageConfig] = {}
+    configs: dict[str, RunConfig] = {}
     for number, step in enumerate(config.steps, 1):
         if step.title in configs:
             raise UserError(f"steps: two steps are called {step.title!r}; give one of them a name")

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic
 
@@ -73,6 +73,12 @@ class DataSection(Section):
     max_truncated: float = pydantic.Field(0.02, ge=0, le=1)
     """Refuse to train when a larger share of the rows is over max_length."""
 
+    @pydantic.model_validator(mode="after")
+    def _one_source_of_validation(self) -> Self:
+        if self.validation and self.validation_fraction:
+            raise ValueError("validation and validation_fraction exclude each other; give one")
+        return self
+
 
 class RunSection(Section):
     """Where the run is kept, and its seed."""
@@ -91,18 +97,23 @@ class RunSection(Section):
     """The run's name for the trackers."""
 
 
-class StageConfig(Section):
+class RunConfig(Section):
+    """What every stage has, evaluation included."""
+
+    stage: str
+    run: RunSection
+
+
+class StageConfig(RunConfig):
     """What every stage that trains has; each stage's Config adds its own sections and its trainer class."""
 
     trainer_class: ClassVar[str] = ""
     """"module:Class" of the trainer's config class, whose options the `trainer:` section takes."""
 
-    stage: str
     model: ModelSection
     data: DataSection
     trainer: dict[str, Any] = {}
     """Options of the trainer, under the names that its library gives them."""
-    run: RunSection
 
 
 Config = TypeVar("Config", bound=Section)

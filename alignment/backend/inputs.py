@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignment.backend.config import DataSection
 from alignment.data.files import read_records
+from alignment.data.quality import split
 from alignment.data.records import Record
 from alignment.data.views import VIEWS
 from alignment.errors import UserError
@@ -39,14 +39,11 @@ def stage_rows(data: DataSection, view: str, **options: Any) -> StageRows:
         options["how"] = data.how
     counts: Counter[str] = Counter()
     unseen: Counter[str] = Counter()
-    records = read_records(data.train)
-    held_out: list[Record] = []
-    if data.validation:
-        held_out = list(read_records(data.validation))
-    elif data.validation_fraction:
-        both = list(records)
-        held_out = [record for record in both if is_held_out(record, data.validation_fraction)]
-        records = iter([record for record in both if not is_held_out(record, data.validation_fraction)])
+    records: Iterable[Record] = read_records(data.train)
+    held_out: Iterable[Record] = read_records(data.validation) if data.validation else []
+    if data.validation_fraction:
+        # Always with the same seed: what one stage holds out no other stage trains on.
+        records, held_out = split(records, data.validation_fraction)
     train = list(islice(VIEWS[view](records, counts=counts, **options), data.max_rows))
     validation = list(VIEWS[view](held_out, counts=unseen, **options))
     if not train:
@@ -74,13 +71,6 @@ def counted(counts: dict[str, int], left_out: dict[str, int]) -> str:
     return (
         f"{counts['rows']} rows of {counts['tokens']} tokens, longest {counts['longest']}{truncated}{reasons}"
     )
-
-
-def is_held_out(record: Record, fraction: float) -> bool:
-    """Whether the prompt of the record falls in the validation share: the same prompt always falls alike."""
-    words = " ".join(f"{turn.role}: {turn.content}" for turn in record.prompt).casefold().split()
-    digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64 < fraction
 
 
 def _empty(source: str, view: str, counts: Counter[str]) -> str:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alignment.backend.config import StageConfig, config_differences
+from alignment.backend.config import RunConfig, config_differences
 from alignment.backend.yaml_lines import read_yaml, write_yaml
 from alignment.data.files import atomic_output, fingerprint
 from alignment.errors import UserError
@@ -119,7 +119,7 @@ class Run:
             _write_state(self.dir, self._state)
 
 
-def open_run(config: StageConfig, *, data: list[str], parents: list[str]) -> Run:
+def open_run(config: RunConfig, *, data: list[str], parents: list[str]) -> Run:
     """The run that `config` asks for: a new one, or an unfinished one of the same config and inputs.
 
     data: dataset paths; parents: model paths. Both are kept with fingerprints. Nothing is written before
@@ -160,7 +160,7 @@ def result(folder: str | Path) -> dict[str, Any]:
     }
 
 
-def finished_result(config: StageConfig) -> dict[str, Any] | None:
+def finished_result(config: RunConfig) -> dict[str, Any] | None:
     """The result of a finished run of this very config on inputs that have not changed; None if unfinished.
 
     Raises UserError if `config.run.dir` holds a finished run of another config or of changed inputs.
