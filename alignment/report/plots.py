@@ -2,7 +2,7 @@
 
 Colours are CSS variables of `page.py` with a fallback, so a plot is also right on its own. Every function
 takes plain numbers and returns an `Svg`; text in it is escaped. Series are told apart by colour and by
-dash or by a label beside them, so black-and-white print works too.
+dash, or by a label beside them, so black-and-white print works too.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def intervals(
         y = 8 + 30 * i + 15
         out.append(_text(left - 8, y + 4, _short(label, left), "end", full=label))
         if _drawable(value):
-            colour = _colour(i)
             shown = f"{number(value)} [{number(lo)}, {number(hi)}]"
-            out.append(f'<g style="color:{colour}"><title>{escape(label)}: {escape(shown)}</title>')
+            out.append(f'<g style="color:{_colour(0)}"><title>{escape(label)}: {escape(shown)}</title>')
             if _drawable(lo) and _drawable(hi):
                 out.append(_line(scale(lo), y, scale(hi), y, "whisker"))
                 out += [_line(scale(x), y - 5, scale(x), y + 5, "whisker") for x in (lo, hi)]
@@ -88,7 +87,7 @@ def bars(rows: Sequence[tuple[str, float]], *, x_label: str = "", title: str = "
             x0, x1 = sorted((scale(0.0), scale(value)))
             out.append(
                 f'<rect x="{x0:.1f}" y="{y + 4}" width="{max(1.0, x1 - x0):.1f}" height="18" rx="2" '
-                f'fill="{_colour(i)}"><title>{escape(label)}: {escape(number(value))}</title></rect>'
+                f'fill="{_colour(0)}"><title>{escape(label)}: {escape(number(value))}</title></rect>'
             )
     return _svg(out, height, title)
 
@@ -105,6 +104,9 @@ def histogram(
     low, high = _padded(known) if known else (0.0, 1.0)
     if known and min(known) >= 0:
         low = max(0.0, low)
+    if known and high - low <= 2 * bins and all(v == int(v) for v in known):
+        low, high = min(known) - 0.5, max(known) + 0.5  # whole numbers: a bin for each
+        bins = int(high - low)
     left, right, row = _label_width(list(series)), WIDTH - 84, 46
     height = row * len(clean) + 46
     scale = _scale(low, high, left, right)

@@ -1,0 +1,76 @@
+"""`alignkit evaluate CONFIG`: are the models better, by how much, and how surely."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class _ConfigFirst(TyperGroup):
+    """A group whose first argument, where it is no command's name, is the config of `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ConfigFirst,
+    no_args_is_help=True,
+    subcommand_metavar="CONFIG [KEY=VALUE]... [--overwrite] [--resume]",
+    help="Compare models: win rates with intervals, KL, lengths, controls, and a report on one page.",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Compare models: win rates with intervals, KL, lengths, controls, and a report on one page."""
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. run.seed=1."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")
+    ] = False,
+) -> None:
+    """Evaluate (the word `run` may be left out). The same command again goes on where it stopped."""
+    from alignment.backend.config import load_config
+    from alignment.evaluation import stage
+
+    flags = [f"run.{name}=true" for name, on in {"resume": resume, "overwrite": overwrite}.items() if on]
+    result = stage.run(load_config(stage.Config, config, [*(overrides or []), *flags]))
+    show(result)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Verdicts and the report's path for people on stderr, the win rates as JSON on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = result["metrics"]
+    table = Table("comparison", "win rate", "95% interval", "ties", "n")
+    for name, rate in metrics["win_rate"].items():
+        interval = f"{rate['low']:.3f} to {rate['high']:.3f}"
+        title = name.replace("_vs_", " against ")
+        table.add_row(title, f"{rate['rate']:.3f}", interval, str(rate["ties"]), str(rate["n"]))
+    console = Console(stderr=True)
+    console.print(table)
+    for warning in metrics["warnings"]:
+        print(f"note: {warning}", file=sys.stderr)
+    print(f"report: {result['report']}", file=sys.stderr)
+    print(
+        json.dumps(
+            {"run": result["run"], "report": result["report"], "win_rate": metrics["win_rate"]}, indent=2
+        )
+    )

@@ -1,0 +1,161 @@
+"""From judged answers to rates, tests and sentences: hand numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignment.errors import UserError
+from alignment.evaluation import metrics
+from alignment.evaluation.answers import Answer, Prompt, prompt_key
+from alignment.evaluation.judges import ScoreJudge, program_judge
+from alignment.evaluation.likelihood import LogProb
+from alignment.evaluation.verdict import claim, compare, rate_of, shuffled, sign_tests, signs_of
+from alignment.stats import WinRate
+
+
+def prompts(n: int) -> list[Prompt]:
+    rows = [[{"role": "user", "content": f"say {i}"}] for i in range(n)]
+    return [Prompt(f"p{i}", row, prompt_key(row)) for i, row in enumerate(rows)]
+
+
+def length_judge(calls: list[int] | None = None) -> ScoreJudge:
+    def score(asked: list, texts: list[str], finished: list[bool]) -> list[float]:
+        if calls is not None:
+            calls.append(len(texts))
+        return [float(len(t)) for t in texts]
+
+    return ScoreJudge("length", "Longer is better.", score)
+
+
+ANSWERS = {
+    "a": [[Answer("xx"), Answer("x")], [Answer("xxx"), Answer("x")], [Answer("x"), Answer("")]],
+    "b": [[Answer("x"), Answer("x")], [Answer("x"), Answer("x")], [Answer("xx"), Answer("x")]],
+}
+
+
+def test_compare_pairs_the_same_sample_of_the_same_prompt() -> None:
+    judged = compare(length_judge(), prompts(3), ("a", "b"), ANSWERS)
+    assert [(j.prompt, j.sample, j.outcome) for j in judged] == [
+        (0, 0, 1), (0, 1, 0.5), (1, 0, 1), (1, 1, 0.5), (2, 0, 0), (2, 1, 0),
+    ]  # fmt: skip
+    rate = rate_of(judged)
+    assert (rate.rate, rate.n, rate.ties) == (0.5, 6, 2)
+    assert signs_of(judged) == (2, 1)
+
+
+def test_no_text_is_scored_twice() -> None:
+    calls: list[int] = []
+    judge = length_judge(calls)
+    compare(judge, prompts(3), ("a", "b"), ANSWERS)
+    compare(judge, prompts(3), ("b", "a"), ANSWERS)
+    judge.scores(prompts(3)[:1], [ANSWERS["a"][0][0]])
+    # 12 answers; (prompt, text) differs in 5 of a's and in 4 of b's, and two of those are the same text
+    assert sum(calls) == len(
+        {(i, a.text) for rows in ANSWERS.values() for i, r in enumerate(rows) for a in r}
+    )
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    judge = ScoreJudge("broken", "", lambda p, t, f: [math.nan] * len(t))
+    with pytest.raises(UserError, match="broken gave nan for an answer to prompt p0"):
+        judge.scores(prompts(1), [Answer("x")])
+
+
+def test_the_judge_is_told_what_was_cut_off() -> None:
+    seen: list[bool] = []
+    judge = ScoreJudge("spy", "", lambda p, t, f: seen.extend(f) or [0.0] * len(t))  # type: ignore[func-returns-value]
+    judge.scores(prompts(3), [Answer("a", False), Answer("b", True), Answer("c")])
+    assert seen == [False, True, True]
+
+
+def test_the_program_judge_reads_the_prompt() -> None:
+    ask = [{"role": "user", "content": "Write one sentence about a fox."}]
+    prompt = Prompt("p", ask, prompt_key(ask))
+    fox, dog = Answer("The quick red fox ran over the hill to its warm den."), Answer("A dog slept.")
+    assert program_judge()([prompt], [fox], [dog])[0].outcome == 1.0
+
+
+@given(st.integers(2, 200), st.integers(0, 5))
+def test_shuffled_prompts_leave_none_in_place(size: int, seed: int) -> None:
+    order = shuffled(size, seed)
+    assert sorted(order) == list(range(size))
+    assert all(i != o for i, o in enumerate(order))
+    assert order == shuffled(size, seed)
+
+
+def test_shuffled_control_judges_against_the_other_prompt() -> None:
+    seen: list[str] = []
+
+    def score(asked: list, texts: list[str], finished: list[bool]) -> list[float]:
+        seen.extend(row[0]["content"] for row in asked)
+        return [0.0] * len(texts)
+
+    judged = compare(ScoreJudge("spy", "", score), prompts(3), ("a", "b"), ANSWERS, on=[1, 2, 0])
+    assert [(j.prompt, j.on) for j in judged][::2] == [(0, 1), (1, 2), (2, 0)]
+    assert seen[:2] == ["say 1", "say 1"]
+
+
+def test_holm_over_several_comparisons() -> None:
+    judged = compare(length_judge(), prompts(3), ("a", "b"), ANSWERS)
+    tests = sign_tests({"a_vs_b": judged, "again": judged})
+    assert tests["a_vs_b"]["p"] == 1.0
+    assert tests["again"]["p_holm"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rate", "tone", "words"),
+    [
+        (WinRate(0.7, 0.64, 0.75, 200, 12), "good", "dpo is better than sft: the judge prefers it in 70%"),
+        (WinRate(0.3, 0.24, 0.36, 200, 0), "bad", "dpo is worse than sft: the judge prefers it in only 30%"),
+        (WinRate(0.52, 0.45, 0.59, 200, 1), "unsure", "cannot be told"),
+        (WinRate(0.55, 0.5, 0.6, 200, 1), "unsure", "holds one half"),
+    ],
+)
+def test_claims_in_words(rate: WinRate, tone: str, words: str) -> None:
+    said = claim("dpo", "sft", rate, 0.01, 200, 3)
+    assert said.tone == tone
+    assert words in said.text
+    assert "95%" in said.text
+
+
+def test_detail_says_ties_and_correction() -> None:
+    said = claim("a", "b", WinRate(0.7, 0.6, 0.8, 400, 12), 1e-9, 200, 3)
+    assert said.detail == (
+        "200 prompts with 400 comparisons, 12 ties, counted as half; "
+        "exact sign test p < 0.0001 (corrected for 3 comparisons)."
+    )
+
+
+def test_kl_is_the_mean_of_summed_log_ratios() -> None:
+    own = [LogProb(-1.0, 2), LogProb(-2.0, 3), LogProb(-3.0, 1)]
+    parent = [LogProb(-2.0, 2), LogProb(-2.5, 3), LogProb(-6.0, 1)]
+    kl = metrics.kl(own, parent, [0, 1, 2])
+    assert kl.value == pytest.approx((1 + 0.5 + 3) / 3)
+    assert kl.low < kl.value < kl.high
+    assert metrics.kl(own, own, [0, 1, 2])[:3] == (0, 0, 0)
+    assert metrics.per_token([LogProb(-3.0, 2), LogProb(0.0, 0)]) == [-1.5, 0.0]
+
+
+def test_lengths_and_endings() -> None:
+    rows = [[Answer("one two", True, [1, 2, 3])], [Answer("", False, [])]]
+    assert metrics.words(rows) == [2, 0]
+    assert metrics.tokens(rows) == [3, 0]
+    assert metrics.eos_rate(rows) == 0.5
+    assert metrics.empty_rate(rows) == 0.5
+    unknown = [[Answer("one")]]
+    assert (metrics.tokens(unknown), metrics.eos_rate(unknown)) == (None, None)
+
+
+def test_change_in_length_and_how_often_the_longer_won() -> None:
+    answers = {
+        "a": [[Answer("x x x")], [Answer("x")], [Answer("x x")]],
+        "b": [[Answer("x")], [Answer("x x")], [Answer("x x")]],
+    }
+    judged = compare(length_judge(), prompts(3), ("a", "b"), answers)
+    change = metrics.length_change(judged, answers)
+    assert change["value"] == pytest.approx(1 / 3)
+    assert change["longer_won"] == 1.0
