@@ -50,8 +50,28 @@ def is_warped(settings: GenerationSection) -> bool:
     return settings.temperature != 1.0 or settings.top_p < 1.0 or settings.top_k > 0
 
 
+def open_candidates(
+    candidates: Mapping[str, str], prompts: Sequence[Prompt], samples: int
+) -> tuple[dict[str, Answers], dict[str, Any]]:
+    """Answers of the candidates that are files, and tokenizers of those that are models, by name.
+
+    Loads no weights. Raises UserError for a file without answers to all prompts, a path without a model, and
+    a tokenizer without a chat template.
+    """
+    from alignment.backend.chat import require_template
+    from alignment.backend.models import load_tokenizer
+
+    files = {n: read_answers(path, n, prompts, samples) for n, path in candidates.items() if is_file(path)}
+    tokenizers = {n: load_tokenizer(path) for n, path in candidates.items() if not is_file(path)}
+    for tokenizer in tokenizers.values():
+        require_template(tokenizer)
+    return files, tokenizers
+
+
 def collect(
     candidates: Mapping[str, str],
+    files: Mapping[str, Answers],
+    tokenizers: Mapping[str, Any],
     prompts: Sequence[Prompt],
     *,
     samples: int,
@@ -63,18 +83,12 @@ def collect(
 ) -> Collected:
     """Answers of every candidate and the likelihoods that KL and the base's control need.
 
-    candidates: name -> model path or file of completions; parents: child -> parent, both models; base: the
-    frozen model that reads every answer (None: no such control). Raises UserError for a model or file that
-    cannot be used.
+    candidates: name -> model path or file of completions; files, tokenizers: from `open_candidates`;
+    parents: child -> parent, both models; base: the frozen model that reads every answer (None: no such
+    control). Raises UserError for a model that cannot be loaded and a prompt that is too long.
     """
-    from alignment.backend.models import load_tokenizer
-
-    done = Collected()
-    files = {name: path for name, path in candidates.items() if is_file(path)}
-    paths = {name: path for name, path in candidates.items() if name not in files}
-    for name, path in files.items():
-        done.answers[name] = read_answers(path, name, prompts, samples)
-    tokenizers = {name: load_tokenizer(path) for name, path in paths.items()}
+    done = Collected(answers=dict(files))
+    paths = {name: path for name, path in candidates.items() if name in tokenizers}
     vocabularies = {name: tokenizer.get_vocab() for name, tokenizer in tokenizers.items()}
     plain = settings.model_copy(update={"temperature": 1.0, "top_p": 1.0, "top_k": 0})
     kind = KL_SAMPLES if is_warped(settings) else ANSWERS

@@ -81,7 +81,7 @@ def _win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
         ),
         "Win rates, a tie counted as half, with 95% intervals. The dashed line is one half: no difference.",
     )
-    lengths = {name: metrics.words(answers) for name, answers in evidence.collected.answers.items()}
+    lengths = {name: metrics.words(answers) for name, answers in _in_order(evidence).items()}
     page.figure(
         plots.histogram(lengths, x_label="words", title="Length of the answers"),
         "Length of the answers. The upright line is the mean; each row has its own height.",

@@ -93,11 +93,9 @@ def read_accuracy(folder: str) -> dict[str, Any]:
 def write_evidence(folder: Path, evidence: Evidence, report: dict[str, Any]) -> None:
     """completions.jsonl, verdicts.jsonl, likelihoods.jsonl and report.json in `folder`."""
     config, collected = evidence.config, evidence.collected
-    params = {
-        name: config.generation.model_dump(exclude={"token_budget"})
-        for name, path in config.models.items()
-        if not is_file(path)
-    }
+    settings = config.generation.model_dump(exclude={"token_budget"})
+    settings["seed"] += config.run.seed
+    params = {name: settings for name, path in config.models.items() if not is_file(path)}
     names = {name: collected.answers[name] for name in config.models}
     write_records(
         folder / "completions.jsonl", answer_records(evidence.prompts, names, params), overwrite=True
@@ -239,14 +237,16 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
                 f"Length may explain the win of {a} over {b}: its answers are {length['value']:.1f} words "
                 f"longer, and the longer answer won {100 * length['longer_won']:.0f}% of the time."
             )
-    for name, figures in report["stages"].items():
-        if (figures.get("eos_rate") or 1.0) < 0.5:
-            found.append(
-                f"{100 * (1 - figures['eos_rate']):.0f}% of the answers of {name} were cut off at "
-                f"{config.generation.max_new_tokens} tokens; raise generation.max_new_tokens for whole ones."
-            )
-        if figures.get("empty_rate"):
-            found.append(f"{100 * figures['empty_rate']:.1f}% of the answers of {name} are empty.")
+    stages = report["stages"]
+    cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
+    if max(cut.values()) > 0.5:
+        found.append(
+            f"Many answers were cut off at {config.generation.max_new_tokens} tokens ({_shares(cut, 0.5)}); "
+            "raise generation.max_new_tokens to judge whole ones."
+        )
+    empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
+    if max(empty.values()) > 0.0:
+        found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
     chance = controls["reward_on_shuffled_labels"]
     if chance and not chance["low"] <= 0.5 <= chance["high"]:
         found.append(
@@ -254,6 +254,10 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
             "something besides the preference gives the label away."
         )
     return found
+
+
+def _shares(rates: dict[str, float], above: float) -> str:
+    return ", ".join(f"{name} {100 * rate:.1f}%" for name, rate in rates.items() if rate > above)
 
 
 def _seconds(path: str) -> float | None:

@@ -20,7 +20,8 @@ from alignment.backend.config import RunSection, Section
 from alignment.backend.generation.settings import GenerationSection
 from alignment.backend.runs import open_run
 from alignment.data.files import atomic_output
-from alignment.evaluation.answers import is_file
+from alignment.errors import UserError
+from alignment.evaluation.answers import Prompt, is_file
 
 
 class JudgeSection(Section):
@@ -113,22 +114,29 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     run it goes on where that was. Raises UserError as reading prompts, models and completions does.
     """
     started = time.monotonic()
-    from alignment.evaluation import judges
     from alignment.evaluation.answers import read_prompts
-    from alignment.evaluation.page import build_page
-    from alignment.evaluation.report import Evidence, build_report, write_evidence
+    from alignment.evaluation.report import Evidence, build_report, read_accuracy, write_evidence
     from alignment.evaluation.verdict import compare, shuffled
 
     prompts, repeated = read_prompts(config.prompts, config.max_prompts)
+    for folder in (config.reward_run, config.reward_control):
+        if folder is not None:
+            read_accuracy(folder)
     files = [path for path in config.models.values() if is_file(path)]
     models = [path for path in config.models.values() if not is_file(path)]
     scorers = [path for path in (config.judge.path, config.reward_run, config.reward_control) if path]
     run_dir = open_run(config, data=[*config.prompts, *files], parents=[*models, *scorers])  # type: ignore[arg-type]
 
-    from alignment.evaluation.collect import collect
+    from alignment.evaluation.collect import collect, open_candidates
+    from alignment.evaluation.page import build_page
 
+    answers, tokenizers = open_candidates(config.models, prompts, config.samples_per_prompt)
+    judge = judge or _judge(config.judge, prompts)
+    run_dir.start()
     collected = collect(
         config.models,
+        answers,
+        tokenizers,
         prompts,
         samples=config.samples_per_prompt,
         settings=config.generation.model_copy(update={"seed": config.run.seed + config.generation.seed}),
@@ -137,12 +145,6 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
         dtype=config.dtype,
         folder=run_dir.dir / "parts",
     )
-    if judge is None:
-        judge = (
-            judges.program_judge()
-            if config.judge.kind == "program"
-            else judges.reward_judge(str(config.judge.path))
-        )
     pairs = [(a, b) for a, b in config.comparisons]
     judged = {f"{a}_vs_{b}": compare(judge, prompts, (a, b), collected.answers) for a, b in pairs}
     control = {}
@@ -161,3 +163,17 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     result = run_dir.finish(metrics)
     shutil.rmtree(run_dir.dir / "parts", ignore_errors=True)
     return {**result, "report": str(run_dir.dir / "report.html")}
+
+
+def _judge(section: JudgeSection, prompts: list[Prompt]) -> Any:
+    """The judge that the config names. Raises UserError if it cannot judge these prompts."""
+    from alignment.evaluation.judges import program_judge, reward_judge
+
+    if section.path is not None:
+        return reward_judge(section.path)
+    mute = [p.id for p in prompts if not any(m["role"] == "user" for m in p.messages)]
+    if mute:
+        raise UserError(
+            f"prompt {mute[0]} has no user message, in which judge.kind program reads the request"
+        )
+    return program_judge()
