@@ -86,7 +86,7 @@ def submit(
         "late": last is None and not (assignment["state"] == "leased" and assignment["leased_until"] > now),
         "created_at": now,
     }
-    inserted = tx.execute(insert(judgments).values(**row))
+    judgment = tx.execute(insert(judgments).values(**row).returning(judgments)).mappings().one()
     if last is None:
         _count(tx, task)
         tx.execute(update(assignments).where(assignments.c.id == assignment["id"]).values(state="submitted"))
@@ -101,8 +101,7 @@ def submit(
         before=last,
         after={"revision": revision, "late": row["late"], "sha256": audit.digest(content)},
     )
-    made = inserted.inserted_primary_key[0]
-    return Saved(tx.execute(select(judgments).where(judgments.c.id == made)).mappings().one(), repeated=False)
+    return Saved(judgment, repeated=False)
 
 
 def save_draft(

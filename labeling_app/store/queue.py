@@ -161,19 +161,17 @@ def _lease_new(tx: Connection, annotator_id: int, now: datetime, until: datetime
         full.append(task_id)  # PostgreSQL: filled between our snapshot and our lock
     count = tx.scalar(select(func.count()).select_from(completions).where(completions.c.task_id == task_id))
     seed = secrets.randbits(31)
-    inserted = tx.execute(
-        insert(assignments).values(
-            public_id=secrets.token_urlsafe(12),
-            task_id=task_id,
-            annotator_id=annotator_id,
-            state="leased",
-            leased_until=until,
-            presented_order=shuffled(count or 0, seed),
-            seed=seed,
-            created_at=now,
-        )
+    made = insert(assignments).values(
+        public_id=secrets.token_urlsafe(12),
+        task_id=task_id,
+        annotator_id=annotator_id,
+        state="leased",
+        leased_until=until,
+        presented_order=shuffled(count or 0, seed),
+        seed=seed,
+        created_at=now,
     )
-    return _by_id(tx, inserted.inserted_primary_key[0])
+    return tx.execute(made.returning(assignments)).mappings().one()
 
 
 def shuffled(count: int, seed: int) -> list[int]:
@@ -183,7 +181,7 @@ def shuffled(count: int, seed: int) -> list[int]:
     return order
 
 
-def _untouched(annotator_id: int) -> Select[tuple[int]]:
+def _untouched(annotator_id: int) -> Select[int]:
     """Open tasks of active projects that this annotator may still be given."""
     taken = exists().where(
         assignments.c.task_id == tasks.c.id,
@@ -231,13 +229,10 @@ def _expire(tx: Connection, now: datetime) -> None:
 
 
 def _extend(tx: Connection, assignment_id: int, until: datetime) -> RowMapping:
-    tx.execute(
+    prolonged = (
         update(assignments)
         .where(assignments.c.id == assignment_id)
         .values(state="leased", leased_until=until)
+        .returning(assignments)
     )
-    return _by_id(tx, assignment_id)
-
-
-def _by_id(tx: Connection, assignment_id: int) -> RowMapping:
-    return tx.execute(select(assignments).where(assignments.c.id == assignment_id)).mappings().one()
+    return tx.execute(prolonged).mappings().one()

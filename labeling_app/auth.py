@@ -1,0 +1,113 @@
+"""Signing in and out, and who a request is from. Plain pages and forms: they work without any script."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import RowMapping
+
+from labeling_app.pages.login import login_page
+from labeling_app.store import people
+from labeling_app.store.database import Store, utcnow
+
+COOKIE = "alignkit_session"
+
+router = APIRouter()
+
+
+def store_of(request: Request) -> Store:
+    """The database of the application that serves this request."""
+    store: Store = request.app.state.store
+    return store
+
+
+def find_annotator(request: Request, store: Store) -> RowMapping | None:
+    """The account whose session cookie this request carries, if it is live."""
+    token = request.cookies.get(COOKIE)
+    if not token:
+        return None
+    with store.read() as connection:
+        return people.session_annotator(connection, utcnow(), token)
+
+
+def signed_in(request: Request) -> RowMapping:
+    """Dependency of every route of the API: the signed-in account, or 401."""
+    annotator = find_annotator(request, store_of(request))
+    if annotator is None:
+        raise HTTPException(401, "Please sign in.")
+    return annotator
+
+
+Annotator = Annotated[RowMapping, Depends(signed_in)]
+
+
+@router.get("/")
+def home() -> Response:
+    """The one page there is."""
+    return RedirectResponse("/app/", status_code=303)
+
+
+@router.get("/favicon.ico")
+def favicon() -> Response:
+    """What browsers ask for unasked."""
+    return RedirectResponse("/ui/icon.svg", status_code=301)
+
+
+@router.get("/login")
+def show_login(request: Request) -> Response:
+    """The form; who is signed in already goes to work."""
+    if find_annotator(request, store_of(request)) is not None:
+        return RedirectResponse("/app/", status_code=303)
+    return HTMLResponse(login_page())
+
+
+@router.post("/login")
+def log_in(
+    request: Request, login: Annotated[str, Form()] = "", password: Annotated[str, Form()] = ""
+) -> Response:
+    """Check the password, and on success start a new session (never one that the browser brought along)."""
+    store, address = store_of(request), request.client.host if request.client else "unknown"
+    try:
+        with store.write() as tx:
+            people.count_attempt(tx, utcnow(), login, address)
+    except people.TooManyAttempts as error:
+        page = login_page(login, f"Too many attempts. Try again in {_minutes(error.seconds)}.")
+        return HTMLResponse(page, status_code=429, headers={"Retry-After": str(error.seconds)})
+    with store.read() as connection:
+        account = people.find_login(connection, login)
+    passwords: people.Passwords = request.app.state.passwords
+    right = passwords.matches(
+        account["password_hash"] if account else None, password[: people.MAX_PASSWORD + 1]
+    )
+    if account is None or not right:
+        return HTMLResponse(login_page(login, "This login and password do not match."), status_code=401)
+    with store.write() as tx:
+        token = people.open_session(tx, utcnow(), account["id"], login, address)
+    response = RedirectResponse("/app/", status_code=303)
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=int(people.SESSION_LIFETIME.total_seconds()),
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.post("/logout")
+def log_out(request: Request) -> Response:
+    """End the session, here and in the database."""
+    token = request.cookies.get(COOKIE)
+    if token:
+        with store_of(request).write() as tx:
+            people.close_session(tx, token)
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+    return response
+
+
+def _minutes(seconds: int) -> str:
+    return f"{seconds} seconds" if seconds < 90 else f"{(seconds + 59) // 60} minutes"

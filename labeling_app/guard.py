@@ -1,0 +1,122 @@
+"""The gate that every request passes: origin of writes, size, sign-in for the pages, and the headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY = 1 << 20  # bytes; the largest thing a browser sends here is a draft
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+_COMMON = (
+    "default-src 'none'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+CSP_PLAIN = f"{_COMMON}; style-src 'self'; script-src 'self'; connect-src 'self'"
+# Gradio's shell needs inline and evaluated script and inline style: sanitised text is the wall there, and
+# this keeps whatever got past it from talking to anybody else.
+CSP_GRADIO = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
+    "base-uri 'self'; frame-src 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+
+
+class Guard:
+    """ASGI middleware around the whole application.
+
+    signed_in: whether a request has a live session; it may block, and runs in a thread.
+    """
+
+    def __init__(self, app: ASGIApp, signed_in: Callable[[Request], bool]) -> None:
+        self.app = app
+        self.signed_in = signed_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return  # no websocket is served
+        path: str = scope["path"]
+        in_pages = path == "/app" or path.startswith("/app/")
+        guarded_send = _with_headers(send, path, CSP_GRADIO if in_pages else CSP_PLAIN)
+        refusal = _refuse(scope, in_pages)
+        if refusal is None and in_pages:
+            refusal = await self._send_to_login(Request(scope))
+        if refusal is not None:
+            await refusal(scope, receive, guarded_send)
+            return
+        await self.app(scope, _limited(receive), guarded_send)
+
+    async def _send_to_login(self, request: Request) -> Response | None:
+        if await run_in_threadpool(self.signed_in, request):
+            return None
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/login", status_code=303)
+        return JSONResponse({"message": "Please sign in."}, status_code=401)
+
+
+class TooLarge(Exception):
+    """A body over MAX_BODY that did not announce its length."""
+
+
+def _refuse(scope: Scope, in_pages: bool) -> Response | None:
+    if scope["method"] in SAFE_METHODS:
+        return None
+    headers = Headers(scope=scope)
+    if in_pages:  # the annotate page fires no Gradio event and uploads nothing: nothing there takes a write
+        return JSONResponse({"message": "Nothing here takes a write."}, status_code=405)
+    if not same_origin(headers):
+        return JSONResponse({"message": "This request came from another site."}, status_code=403)
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        return JSONResponse({"message": "This request is too large."}, status_code=413)
+    if scope["path"].startswith("/api/") and headers.get("content-type") != "application/json":
+        return JSONResponse({"message": "The body must be application/json."}, status_code=415)
+    return None
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a write comes from our own pages, or from a client that is no browser (no Origin at all)."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc == headers.get("host") and origin != "null"
+    return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+def _limited(receive: Receive) -> Receive:
+    seen = 0
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY:
+            raise TooLarge
+        return message
+
+    return limited
+
+
+def _with_headers(send: Send, path: str, policy: str) -> Send:
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["Content-Security-Policy"] = policy
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["X-Frame-Options"] = "DENY"
+            headers["Referrer-Policy"] = "same-origin"  # with no-referrer, a form's Origin would be "null"
+            headers["Cross-Origin-Opener-Policy"] = "same-origin"
+            headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
+            if path.startswith("/ui/"):
+                headers["Cache-Control"] = "no-cache"  # kept, and asked for by its tag: never an old board
+            elif not path.startswith("/app/assets/"):
+                headers["Cache-Control"] = "no-store"
+        await send(message)
+
+    return guarded

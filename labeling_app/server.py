@@ -1,0 +1,114 @@
+"""The application: FastAPI owns sign-in, the API and security, Gradio draws the pages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from alignment.errors import UserError
+from labeling_app import api, auth
+from labeling_app.guard import Guard, TooLarge
+from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
+from labeling_app.store.database import Store
+from labeling_app.store.people import Passwords
+from labeling_app.store.queue import Refusal
+
+UI = Path(__file__).parent / "ui"
+log = logging.getLogger(__name__)
+
+
+def create_api(store: Store) -> FastAPI:
+    """Sign-in, the API and the gate around them, on this database; without the pages that Gradio draws."""
+    app = FastAPI(title="alignkit labeling", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store = store
+    app.state.passwords = Passwords()
+    app.include_router(auth.router)
+    app.include_router(api.router)
+    app.mount("/ui", StaticFiles(directory=UI))
+    _answer_errors(app)
+    app.add_middleware(Guard, signed_in=lambda request: auth.find_annotator(request, store) is not None)
+    return app
+
+
+def create_app(store: Store) -> FastAPI:
+    """The whole application. Imports gradio, which takes some seconds."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio as gr
+
+    def login_of(request: Request) -> str | None:
+        annotator = auth.find_annotator(request, store)
+        return None if annotator is None else annotator["login"]
+
+    return gr.mount_gradio_app(
+        create_api(store),
+        annotate_page(),
+        path="/app",
+        auth_dependency=login_of,
+        css=CSS,
+        head=HEAD,
+        theme=theme(),
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=False,
+    )
+
+
+def serve_app(
+    store: Store, host: str, port: int, certificate: Path | None = None, certificate_key: Path | None = None
+) -> None:
+    """Serve until interrupted. One process; routes run in its threads."""
+    import uvicorn
+
+    uvicorn.run(
+        create_app(store),
+        host=host,
+        port=port,
+        log_level="warning",
+        ssl_certfile=certificate,
+        ssl_keyfile=certificate_key,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise UserError if nothing can listen there: told before anything is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; try another --port") from None
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Errors that are answers: a sentence for the page to show. Every other exception stays one."""
+
+    @app.exception_handler(Refusal)
+    def refused(_request: Request, error: Refusal) -> JSONResponse:
+        return JSONResponse({"message": str(error)}, status_code=error.status)
+
+    @app.exception_handler(HTTPException)
+    def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"message": error.detail}, status_code=error.status_code)
+
+    @app.exception_handler(TooLarge)
+    def too_large(_request: Request, _error: TooLarge) -> JSONResponse:
+        return JSONResponse({"message": "This request is too large."}, status_code=413)
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeout)
+    def unavailable(_request: Request, error: Exception) -> JSONResponse:
+        # Locked, full or gone: nothing was stored, and the page keeps the work and tries again.
+        log.error("the database did not answer", exc_info=error)
+        message = "The database does not answer; nothing was saved."
+        return JSONResponse({"message": message}, status_code=503, headers={"Retry-After": "2"})
