@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from alignment.evaluation.program import judge, parts, request
 
 

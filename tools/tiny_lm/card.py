@@ -13,7 +13,7 @@ def write_card(folder: Path, info: dict[str, Any]) -> None:
         "# The embedded model",
         "",
         f"A base language model of {info['parameters']:,} parameters: Llama, hidden {config['hidden']}, "
-        f"{config['layers']} layers, 8 heads over 4 key-value heads, vocabulary {config['vocabulary']} "
+        f"{config['layers']} layers, 8 heads over 4 key-value heads, vocabulary {info['vocabulary']:,} "
         "(byte-level BPE), tied embeddings, bfloat16. It writes plain, simple English and knows next to nothing. "
         "It exists so that alignkit's whole path can run anywhere; do not use it for anything else.",
         "",
@@ -29,7 +29,7 @@ def write_card(folder: Path, info: dict[str, Any]) -> None:
     ]
     if made:
         lines += [
-            f"- teacher: {made['teacher']}, system prompt \"{made['system']}\", "
+            f'- teacher: {made["teacher"]}, system prompt "{made["system"]}", '
             f"{made['raw_tokens']:,} tokens made in {made['seconds']} s, {made['kept_tokens']:,} kept",
             f"- sampling: temperature {made['settings']['temperature']}, min-p {made['settings']['min_p']}, "
             f"{made['settings']['penalty']} nats off tokens already used",

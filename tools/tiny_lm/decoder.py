@@ -26,7 +26,7 @@ def sample(
     logits = (linear(states, embedding).float() - penalty * used.float()) / temperature
     kept = logits >= logits.amax(-1, keepdim=True) + math.log(min_p)
     noise = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)))
-    return torch.where(kept, logits + noise, float("-inf")).argmax(-1)
+    return (logits + noise).masked_fill(~kept, float("-inf")).argmax(-1)
 
 
 class Decoder:
@@ -69,7 +69,10 @@ class Decoder:
         """ids (batch, prompt) left-padded, start (batch,): fills the cache and samples the first token."""
         at = torch.arange(self.prompt, device=self.device)
         causal = at[None, :] <= at[:, None]
-        alone = torch.eye(self.prompt, device=self.device, dtype=torch.bool)  # padding looks at itself: no NaN
+        alone = torch.eye(
+            self.prompt, device=self.device, dtype=torch.bool
+        )  # padding looks at itself: no NaN
+        self.latest = ids, start
         self.used.zero_()
         for first in range(0, self.batch, rows):
             part = slice(first, min(first + rows, self.batch))
@@ -82,7 +85,17 @@ class Decoder:
 
             x = self.embedding[ids[part].to(self.device)]
             positions = (at[None] - begin[:, None]).clamp(min=0)
-            states = hidden_states(x, self.layers, self.final, self.shape, positions, mask[:, None], keep)
+            states = hidden_states(
+                x,
+                self.layers,
+                self.final,
+                self.shape,
+                positions,
+                mask[:, None],
+                keep,
+                self.before,
+                self.after,
+            )
             self.current[part] = sample(states[:, -1], self.head, self.used[part], *self.settings)
         self.start.copy_(start)
         self.end.fill_(self.prompt)
@@ -111,7 +124,7 @@ class Decoder:
             x = self.after(x, mixed, out, norm2, gate_up, down, self.shape)
         states = rms_norm(x, (self.shape.hidden,), self.final, self.shape.eps)
         token = self.sample(states, self.head, self.used, *self.settings)
-        token = torch.where(self.done, self.eos, token)
+        token = token.masked_fill(self.done, self.eos)  # torch.where with a scalar copies from the host
         self.current.copy_(token)
         self.used.scatter_(1, token[:, None], True)
         self.out.index_copy_(1, self.slot - (self.prompt - 1), token[:, None])
@@ -163,6 +176,7 @@ class Decoder:
     def _compile_layers(self) -> None:
         self.before = torch.compile(before_attention, dynamic=False)
         self.after = torch.compile(after_attention, dynamic=False)
+        self.prefill(*self.latest)
         self.step()
 
     def _capture(self) -> None:

@@ -47,6 +47,16 @@ def rejected(text: str, min_words: int = 12) -> str:
     return ""
 
 
+def keys_of(text: str) -> tuple[bytes, bytes, bytes]:
+    """Hashes of all the words, of the opening and of the ending; made in the worker processes."""
+    words = WORD.findall(text.lower())
+    return _hash(words), _hash(["o", *words[:8]]), _hash(["e", *words[-12:]])
+
+
+def _hash(words: list[str]) -> bytes:
+    return blake2b(" ".join(words).encode(), digest_size=8).digest()
+
+
 class Seen:
     """Drops exact and near duplicates: the same words, or an opening or ending told too often."""
 
@@ -55,13 +65,11 @@ class Seen:
         self.counts: Counter[bytes] = Counter()
         self.openings, self.endings = openings, endings
 
-    def again(self, text: str) -> str:
-        """Why the text counts as a duplicate, or '' (and it is remembered)."""
-        words = WORD.findall(text.lower())
-        whole = _hash(words)
+    def again(self, keys: tuple[bytes, bytes, bytes]) -> str:
+        """Why the text with these keys counts as a duplicate, or '' (and it is remembered)."""
+        whole, opening, ending = keys
         if whole in self.whole:
             return "same"
-        opening, ending = _hash(["o", *words[:8]]), _hash(["e", *words[-12:]])
         if self.counts[opening] >= self.openings:
             return "opening"
         if self.counts[ending] >= self.endings:
@@ -70,7 +78,3 @@ class Seen:
         self.counts[opening] += 1
         self.counts[ending] += 1
         return ""
-
-
-def _hash(words: list[str]) -> bytes:
-    return blake2b(" ".join(words).encode(), digest_size=8).digest()

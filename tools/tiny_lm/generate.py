@@ -13,6 +13,7 @@ import argparse
 import gzip
 import json
 import random
+import sys
 import time
 from collections import Counter, deque
 from multiprocessing import get_context
@@ -20,11 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filters import Seen, clean, rejected
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from filters import WORD, Seen, clean, keys_of, rejected
 from prompts import Prompt, corpus_prompt, quickstart_prompts
+
+from alignment.evaluation.program import request, words_of
 
 SYSTEM = "You write short texts in easy words."
 EOS = 2  # <|im_end|> of SmolLM2, also its padding
+COMMON = {"people", "difference", "feel", "care", "lost", "day", "became", "hot", "dry", "friend", "main"}
 TOKENIZER: Any = None
 
 
@@ -37,7 +44,7 @@ def start_worker(path: str) -> None:
 
 
 def encode(prompts: list[Prompt], width: int) -> tuple[list[Prompt], np.ndarray, np.ndarray]:
-    """Left-padded ids (n, width) and each row's first real column; a prompt too long raises ValueError."""
+    """Left-padded ids (n, width) and each row's first real column; a prompt too long gives way to the first."""
     texts = [
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{p.shown[0]}<|im_end|>\n"
         f"<|im_start|>assistant\n{p.shown[1]}<|im_end|>\n<|im_start|>user\n{p.text}<|im_end|>\n"
@@ -46,9 +53,10 @@ def encode(prompts: list[Prompt], width: int) -> tuple[list[Prompt], np.ndarray,
     ]
     ids = np.full((len(texts), width), EOS, np.int64)
     start = np.zeros(len(texts), np.int32)
-    for row, encoding in enumerate(TOKENIZER.encode_batch(texts, add_special_tokens=False)):
+    encodings = TOKENIZER.encode_batch(texts, add_special_tokens=False)
+    for row, encoding in enumerate(encodings):
         if len(encoding.ids) > width:
-            raise ValueError(f"{len(encoding.ids)} tokens, more than {width}: {prompts[row].text}")
+            encoding, prompts[row] = encodings[0], prompts[0]
         start[row] = width - len(encoding.ids)
         ids[row, start[row] :] = encoding.ids
     return prompts, ids, start
@@ -60,15 +68,30 @@ def corpus_batch(seed: int, size: int, width: int) -> tuple[list[Prompt], np.nda
     return encode([corpus_prompt(rng) for _ in range(size)], width)
 
 
-def texts_of(prompts: list[Prompt], rows: np.ndarray) -> list[tuple[Prompt, str, str, int]]:
-    """(prompt, cleaned text, why rejected or '', tokens) for each row; unfinished ones are rejected."""
+def texts_of(prompts: list[Prompt], rows: np.ndarray) -> list[tuple[str, str, str, int, Any]]:
+    """(prompt id or corpus line, cleaned text, why rejected or '', tokens, keys) for each row."""
     out = []
     for prompt, row in zip(prompts, rows, strict=True):
         ends = np.flatnonzero(row == EOS)
         length = int(ends[0]) if len(ends) else int((row >= 0).sum())
         text = clean(TOKENIZER.decode(row[:length].tolist()))
-        out.append((prompt, text, rejected(text) if len(ends) else "not finished", length))
+        why = rejected(text, 12 if prompt.kind == "story" else 8) if len(ends) else "not finished"
+        why = why or leaked(prompt, text)
+        line = json.dumps({"kind": prompt.kind, "question": prompt.question, "text": text}) + "\n"
+        out.append((prompt.id or line, text, why, length, None if why else keys_of(text)))
     return out
+
+
+def leaked(prompt: Prompt, text: str) -> str:
+    """'leak' when the text takes up what the worked example, and not the request, was about."""
+    asked = {word.removesuffix("s") for word in words_of(prompt.text)} | COMMON
+    shown = {word.removesuffix("s") for word in request([{"role": "user", "content": prompt.shown[0]}])[0]}
+    if (shown - asked) & {word.removesuffix("s") for word in words_of(text)}:
+        return "leak"
+    mine, answer = WORD.findall(text.lower()), WORD.findall(prompt.shown[1].lower())
+    return (
+        "leak" if set(zip(*(mine[i:] for i in range(5)))) & set(zip(*(answer[i:] for i in range(5)))) else ""
+    )
 
 
 class Sink:
@@ -81,28 +104,31 @@ class Sink:
         self.tokens = 0
         self.characters = 0
 
-    def take(self, results: list[tuple[Prompt, str, str, int]]) -> None:
-        for prompt, text, why, tokens in results:
-            why = why or self.seen.again(text)
+    def take(self, results: list[tuple[str, str, str, int, Any]]) -> None:
+        for line, text, why, tokens, keys in results:
+            why = why or self.seen.again(keys)
             self.counts[why or "kept"] += 1
             if not why:
                 self.tokens += tokens
                 self.characters += len(text)
-                row = {"kind": prompt.kind, "question": prompt.question, "text": text}
-                self.file.write(json.dumps(row) + "\n")
+                self.file.write(line)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=280, help="of the whole script, loading included")
     parser.add_argument("--batch", type=int, default=3072)
-    parser.add_argument("--prompt-tokens", type=int, default=176)
+    parser.add_argument("--prompt-tokens", type=int, default=136)
     parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--temperature", type=float, default=0.65)
     parser.add_argument("--min-p", type=float, default=0.1)
-    parser.add_argument("--penalty", type=float, default=0.3, help="nats off the logits of tokens already used")
+    parser.add_argument(
+        "--penalty", type=float, default=0.3, help="nats off the logits of tokens already used"
+    )
     parser.add_argument("--train-prompts", type=int, default=6000)
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--each", type=int, default=6, help="teacher answers per quickstart prompt")
@@ -123,7 +149,7 @@ def main() -> None:
     def ask_corpus() -> Any:
         return pool.apply_async(corpus_batch, (next(seeds), size, width))
 
-    coming = deque(ask_corpus() for _ in range(2))
+    coming = deque(ask_corpus() for _ in range(4))
     train, held_out = quickstart_prompts(args.train_prompts, args.held_out, args.seed)
     with open(args.out / "held_out.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": p.id, "prompt": p.text}) + "\n" for p in held_out)
@@ -135,10 +161,10 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     torch.manual_seed(args.seed)
     dtype = torch.bfloat16 if cuda else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(args.teacher, dtype=dtype).to("cuda" if cuda else "cpu").eval()
-    decoder = Decoder(
-        model, size, width, args.new_tokens, EOS, args.temperature, args.min_p, args.penalty
+    model = (
+        AutoModelForCausalLM.from_pretrained(args.teacher, dtype=dtype).to("cuda" if cuda else "cpu").eval()
     )
+    decoder = Decoder(model, size, width, args.new_tokens, EOS, args.temperature, args.min_p, args.penalty)
     log("teacher loaded")
 
     def generate(ids: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -167,9 +193,9 @@ def main() -> None:
         _, ids, start = pool.apply(encode, (part + tasks[: size - len(part)], width))
         pending += read(part, generate(ids, start)[: len(part)])
     answers: dict[str, list[str]] = {}
-    for prompt, text, why, _ in (row for job in pending for row in job.get()):
-        if why in ("", "short", "looping") and text not in answers.setdefault(prompt.id, []):
-            answers[prompt.id].append(text)
+    for key, text, why, _, _ in (row for job in pending for row in job.get()):
+        if not why and text not in answers.setdefault(key, []):
+            answers[key].append(text)
     by_id = {prompt.id: prompt.text for prompt in train}
     with gzip.open(args.out / "demonstrations.jsonl.gz", "wt", encoding="utf-8") as file:
         for key, texts in answers.items():

@@ -6,6 +6,7 @@ trained here is saved by transformers. Source of the equations: transformers mod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ def layer_weights(layer: Any) -> tuple[Tensor, ...]:
 def rope(positions: Tensor, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """cos and sin for integer `positions` (…): two (…, 1, head) tensors, angles in float32."""
     powers = torch.arange(0, shape.head, 2, device=positions.device, dtype=torch.float32) / shape.head
-    angles = positions[..., None].float() * (shape.theta**-powers)
+    angles = positions[..., None].float() * torch.exp(-math.log(shape.theta) * powers)
     angles = torch.cat([angles, angles], -1).unsqueeze(-2)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -92,12 +93,14 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tens
 def hidden_states(
     x: Tensor, layers: list[tuple[Tensor, ...]], final: Tensor, shape: Shape, positions: Tensor,
     mask: Tensor | None = None, keep: Callable[[int, Tensor, Tensor], None] | None = None,
+    before: Callable[..., Any] = before_attention, after: Callable[..., Any] = after_attention,
 ) -> Tensor:  # fmt: skip
-    """Embedded tokens x (b, t, hidden) → normalised last states; `keep(layer, k, v)` sees keys and values."""
+    """Embedded tokens x (b, t, hidden) → normalised last states; `keep(layer, k, v)` sees keys and values.
+    `before` and `after` may be compiled versions of the functions above."""
     cos, sin = rope(positions, shape, x.dtype)
     for number, (norm, qkv, out, norm2, gate_up, down) in enumerate(layers):
-        q, k, v = before_attention(x, norm, qkv, cos, sin, shape)
+        q, k, v = before(x, norm, qkv, cos, sin, shape)
         if keep is not None:
             keep(number, k, v)
-        x = after_attention(x, full_attention(q, k, v, mask), out, norm2, gate_up, down, shape)
+        x = after(x, full_attention(q, k, v, mask), out, norm2, gate_up, down, shape)
     return rms_norm(x, (shape.hidden,), final, shape.eps)

@@ -1,6 +1,6 @@
 """A glance at what generate.py wrote: random corpus rows, and the judge over the demonstration candidates.
 
-    PYTHONPATH=CHECKOUT python look.py DIR
+PYTHONPATH=CHECKOUT python look.py DIR
 """
 
 from __future__ import annotations

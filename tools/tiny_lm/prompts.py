@@ -12,59 +12,36 @@ from dataclasses import dataclass
 
 import examples
 
-NAMES = (
-    "Ben Mia Leo Zoe Max Lily Tom Anna Sam Ella Jack Rosa Finn Nora Oscar Ruby Theo Ivy Milo Daisy Hugo Alma Felix "
-    "Clara Otto Wendy Paul Tina Luca Hazel Omar Lena Ravi Maya Kofi Amina Pedro Lucy Peter Grace Henry Alice Simon "
-    "Emma Toby Molly Noah Sara Adam Julia Carl Bella David Sophie Oliver Nina George Eva Martin Kate"
-).split()
-ANIMALS = (
-    "fox cat dog rabbit bear mouse duck frog horse owl pig sheep goat cow hen turtle squirrel monkey lion elephant "
-    "penguin hedgehog otter deer crow donkey bee ant snail fish whale seal wolf tiger parrot puppy kitten"
-).split()
-PEOPLE = (
-    "boy girl farmer baker teacher doctor sailor king queen painter gardener driver singer cook fisherman "
-    "grandmother grandfather nurse carpenter shepherd princess knight postman pilot student"
-).split()
-OBJECTS = (
-    "kite ball hat book boat drum key lamp bell box cup spoon coat basket blanket bike mirror map whistle ring coin "
-    "balloon pencil bucket rope ladder wagon flower shell stone feather button scarf clock bag toy letter apple "
-    "pumpkin carrot cake cookie egg umbrella lantern violin shovel broom sled"
-).split()
-COLORS = "red blue green yellow white black golden silver purple brown orange pink".split()
+NAMES = ["Ben", "Mia", "Leo", "Zoe", "Max", "Lily", "Tom", "Anna", "Sam", "Ella", "Jack", "Rosa", "Finn", "Nora", "Oscar", "Ruby", "Theo", "Ivy", "Milo", "Daisy", "Hugo", "Alma", "Felix", "Clara", "Otto", "Wendy", "Paul", "Tina", "Luca", "Hazel", "Omar", "Lena", "Ravi", "Maya", "Kofi", "Amina", "Pedro", "Lucy", "Peter", "Grace", "Henry", "Alice", "Simon", "Emma", "Toby", "Molly", "Noah", "Sara", "Adam", "Julia", "Carl", "Bella", "David", "Sophie", "Oliver", "Nina", "George", "Eva", "Martin", "Kate"]
+ANIMALS = ["fox", "cat", "dog", "rabbit", "bear", "mouse", "duck", "frog", "horse", "owl", "pig", "sheep", "goat", "cow", "hen", "turtle", "squirrel", "monkey", "lion", "elephant", "penguin", "hedgehog", "otter", "deer", "crow", "donkey", "bee", "ant", "snail", "fish", "whale", "seal", "wolf", "tiger", "parrot", "puppy", "kitten"]
+PEOPLE = ["boy", "girl", "farmer", "baker", "teacher", "doctor", "sailor", "king", "queen", "painter", "gardener", "driver", "singer", "cook", "fisherman", "grandmother", "grandfather", "nurse", "carpenter", "shepherd", "princess", "knight", "postman", "pilot", "student"]
+OBJECTS = ["kite", "ball", "hat", "book", "boat", "drum", "key", "lamp", "bell", "box", "cup", "spoon", "coat", "basket", "blanket", "bike", "mirror", "map", "whistle", "ring", "coin", "balloon", "pencil", "bucket", "rope", "ladder", "wagon", "flower", "shell", "stone", "feather", "button", "scarf", "clock", "bag", "toy", "letter", "apple", "pumpkin", "carrot", "cake", "cookie", "egg", "umbrella", "lantern", "violin", "shovel", "broom", "sled"]
+COLORS = ["red", "blue", "green", "yellow", "white", "black", "golden", "silver", "purple", "brown", "orange", "pink"]
 PLACES = (
-    "river forest garden farm beach park school market village hill lake cave island bridge kitchen barn meadow "
-    "mountain castle library town field harbor bakery playground pond tower train station"
-).replace("train station", "station").split()
-WEATHER = "rainy sunny windy snowy foggy stormy warm cold cloudy hot".split()
-FEELINGS = "happy sad proud afraid angry brave lonely tired shy curious surprised hungry worried calm kind".split()
-EVENTS = (
-    "a birthday party|a long walk|a big storm|a race|a picnic|a lost toy|a new friend|a broken cup|a surprise gift|"
-    "a trip to the sea|the first day of school|a missing key|a loud noise at night|a garden contest|a small mistake|"
-    "a shared lunch|a snow day|a boat ride|a hidden treasure|a baby bird that fell from its nest|a promise|"
-    "a secret path|a village fair|a visit from a cousin|a song that nobody knew|a fallen tree|a cold winter"
-).split("|")
-LESSONS = (
-    "being kind|telling the truth|sharing|being patient|asking for help|trying again|listening to others|"
-    "saying sorry|working together|taking care of animals|keeping a promise|being brave|waiting your turn|"
-    "being thankful|not giving up"
-).split("|")
-OPPOSITES = (
-    "big and small|fast and slow|hot and cold|loud and quiet|old and new|day and night|happy and sad|wet and dry|"
-    "tall and short|light and dark|near and far|hard and soft|clean and dirty|full and empty|early and late|"
-    "rich and poor|heavy and light|open and closed"
-).split("|")
-TOPICS = (
-    "rain|snow|the sun|the moon|stars|clouds|wind|rivers|the sea|trees|leaves|seeds|flowers|bread|milk|cheese|honey|"
-    "eggs|apples|soup|salt|sugar|sleep|dreams|school|books|letters|maps|clocks|wheels|boats|trains|planes|bicycles|"
-    "bridges|houses|doors|windows|shoes|hats|coats|soap|water|ice|fire|music|drums|songs|paint|colors|shadows|"
-    "birds|fish|bees|ants|spiders|cats|dogs|horses|cows|sheep|farms|gardens|markets|cities|villages|mountains|"
-    "islands|beaches|forests|deserts|winter|spring|summer|autumn|morning|night|friends|families|teachers|doctors|"
-    "farmers|bakers|firefighters|games|toys|kites|balls|birthdays|gifts|holidays|teeth|hands|eyes|ears|bones|"
-    "exercise|fruit|vegetables|paper|wood|glass|metal|gold|wool|cotton|umbrellas|mirrors|candles|lamps"
-).split("|")
-STARTS = "Once|One day|One morning|In the evening|Every day|At night|Last summer|In winter|Long ago".split("|")
-LENGTHS = ("two sentences", "three sentences", "three sentences", "four sentences", "five sentences")
-LENGTHS += ("one short paragraph", "one short paragraph")
+    (
+        "river forest garden farm beach park school market village hill lake cave island bridge kitchen barn meadow "
+        "mountain castle library town field harbor bakery playground pond tower train station"
+    )
+    .replace("train station", "station")
+    .split()
+)
+WEATHER = ["rainy", "sunny", "windy", "snowy", "foggy", "stormy", "warm", "cold", "cloudy", "hot"]
+FEELINGS = (
+    ["happy", "sad", "proud", "afraid", "angry", "brave", "lonely", "tired", "shy", "curious", "surprised", "hungry", "worried", "calm", "kind"]
+)
+EVENTS = ["a birthday party", "a long walk", "a big storm", "a race", "a picnic", "a lost toy", "a new friend", "a broken cup", "a surprise gift", "a trip to the sea", "the first day of school", "a missing key", "a loud noise at night", "a garden contest", "a small mistake", "a shared lunch", "a snow day", "a boat ride", "a hidden treasure", "a baby bird that fell from its nest", "a promise", "a secret path", "a village fair", "a visit from a cousin", "a song that nobody knew", "a fallen tree", "a cold winter"]
+LESSONS = ["being kind", "telling the truth", "sharing", "being patient", "asking for help", "trying again", "listening to others", "saying sorry", "working together", "taking care of animals", "keeping a promise", "being brave", "waiting your turn", "being thankful", "not giving up"]
+OPPOSITES = ["big and small", "fast and slow", "hot and cold", "loud and quiet", "old and new", "day and night", "happy and sad", "wet and dry", "tall and short", "light and dark", "near and far", "hard and soft", "clean and dirty", "full and empty", "early and late", "rich and poor", "heavy and light", "open and closed"]
+TOPICS = ["rain", "snow", "the sun", "the moon", "stars", "clouds", "wind", "rivers", "the sea", "trees", "leaves", "seeds", "flowers", "bread", "milk", "cheese", "honey", "eggs", "apples", "soup", "salt", "sugar", "sleep", "dreams", "school", "books", "letters", "maps", "clocks", "wheels", "boats", "trains", "planes", "bicycles", "bridges", "houses", "doors", "windows", "shoes", "hats", "coats", "soap", "water", "ice", "fire", "music", "drums", "songs", "paint", "colors", "shadows", "birds", "fish", "bees", "ants", "spiders", "cats", "dogs", "horses", "cows", "sheep", "farms", "gardens", "markets", "cities", "villages", "mountains", "islands", "beaches", "forests", "deserts", "winter", "spring", "summer", "autumn", "morning", "night", "friends", "families", "teachers", "doctors", "farmers", "bakers", "firefighters", "games", "toys", "kites", "balls", "birthdays", "gifts", "holidays", "teeth", "hands", "eyes", "ears", "bones", "exercise", "fruit", "vegetables", "paper", "wood", "glass", "metal", "gold", "wool", "cotton", "umbrellas", "mirrors", "candles", "lamps"]
+STARTS = ["Once", "One day", "One morning", "In the evening", "Every day", "At night", "Last summer", "In winter", "Long ago"]
+LENGTHS = (
+    "two sentences",
+    "three sentences",
+    "four sentences",
+    "five sentences",
+    "six sentences",
+    "one paragraph",
+)
 
 # {w} is a person or an animal, {n} a name, {m} another name, {a} an animal, {o} an object, {p} a place …
 STORIES = (
@@ -151,13 +128,32 @@ def fill(shape: str, rng: random.Random) -> str:
     name, other = rng.sample(NAMES, 2)
     who = rng.choice(ANIMALS if rng.random() < 0.5 else PEOPLE)
     words = {"n": name, "m": other, "w": who, "a": rng.choice(ANIMALS), "x": rng.choice(PEOPLE)}
-    words |= {"o": rng.choice(OBJECTS), "c": rng.choice(COLORS), "p": rng.choice(PLACES), "t": rng.choice(TOPICS)}
-    words |= {"k": rng.choice(WEATHER), "f": rng.choice(FEELINGS), "e": rng.choice(EVENTS), "l": rng.choice(LESSONS)}
+    words |= {
+        "o": rng.choice(OBJECTS),
+        "c": rng.choice(COLORS),
+        "p": rng.choice(PLACES),
+        "t": rng.choice(TOPICS),
+    }
+    words |= {
+        "k": rng.choice(WEATHER),
+        "f": rng.choice(FEELINGS),
+        "e": rng.choice(EVENTS),
+        "l": rng.choice(LESSONS),
+    }
     words |= {"s": rng.choice(STARTS), "q": rng.choice(OPPOSITES)}
     plural = [t for t in TOPICS if t.endswith("s") and not t.startswith("the ")]
     single = [t for t in TOPICS if not t.endswith("s")]
-    words |= {"ts": rng.choice(plural), "t_it": rng.choice(single), "a_pet": rng.choice("a dog|a cat|a horse".split("|"))}
-    words |= {"a_w": article(who), "a_a": article(words["a"]), "a_o": article(words["o"]), "a_x": article(words["x"])}
+    words |= {
+        "ts": rng.choice(plural),
+        "t_it": rng.choice(single),
+        "a_pet": rng.choice(["a dog", "a cat", "a horse"]),
+    }
+    words |= {
+        "a_w": article(who),
+        "a_a": article(words["a"]),
+        "a_o": article(words["o"]),
+        "a_x": article(words["x"]),
+    }
     return shape.format(**words)
 
 
@@ -170,7 +166,9 @@ def corpus_prompt(rng: random.Random) -> Prompt:
         return Prompt("story", f"{fill(shape, rng)} Write {length}.", rng.choice(examples.STORIES))
     question = fill(rng.choice(REQUESTS if draw < 0.8 else QUESTIONS), rng)
     ask = f"{question} Answer in {length}." if draw >= 0.8 else f"{question} Make it up. Write {length}."
-    return Prompt("exchange", ask, rng.choice(examples.EXCHANGES if draw >= 0.8 else examples.MADE_UP), question)
+    return Prompt(
+        "exchange", ask, rng.choice(examples.EXCHANGES if draw >= 0.8 else examples.MADE_UP), question
+    )
 
 
 # The quickstart's phrasings; alignment/evaluation/program.py reads facts and the number back from the text.
@@ -195,7 +193,14 @@ def quickstart_prompts(train: int, held_out: int, seed: int) -> tuple[list[Promp
         name = rng.choice(NAMES)
         who = rng.choice(ANIMALS if rng.random() < 0.5 else PEOPLE)
         animal, thing = rng.choice(ANIMALS), rng.choice(OBJECTS)
-        words = {"n": name, "w": who, "a_w": article(who), "a_a": article(animal), "o": thing, "a_o": article(thing)}
+        words = {
+            "n": name,
+            "w": who,
+            "a_w": article(who),
+            "a_a": article(animal),
+            "o": thing,
+            "a_o": article(thing),
+        }
         words |= {"c": rng.choice([c for c in COLORS if c != "orange"]), "p": rng.choice(PLACES)}
         words |= {"d": rng.choice(WEATHER), "k": rng.choice(TASK_LENGTHS)}
         shape = rng.randrange(len(TASKS))

@@ -52,7 +52,11 @@ def read_documents(path: Path, seed: int) -> list[str]:
     with open(path, encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
-            plain = row["text"] if row["kind"] == "story" else f"Question: {row['question']}\nAnswer: {row['text']}"
+            plain = (
+                row["text"]
+                if row["kind"] == "story"
+                else f"Question: {row['question']}\nAnswer: {row['text']}"
+            )
             documents.append(plain)
     random.Random(seed).shuffle(documents)
     return documents
@@ -118,7 +122,9 @@ def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return linear(states, embedding)
 
 
-def write_samples(model: Any, tokenizer: Any, questions: list[str], device: str, seed: int, n: int = 10) -> list[str]:
+def write_samples(
+    model: Any, tokenizer: Any, questions: list[str], device: str, seed: int, n: int = 10
+) -> list[str]:
     """`n` texts from nothing and `n` answers to held-out questions, temperature 0.8, first come."""
     torch.manual_seed(seed)
     eos = tokenizer.eos_token_id
@@ -140,7 +146,9 @@ def write_samples(model: Any, tokenizer: Any, questions: list[str], device: str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=160, help="of the whole script")
@@ -162,7 +170,7 @@ def main() -> None:
     cuda = device == "cuda"
 
     documents = read_documents(args.corpus, args.seed)
-    held = min(max(len(documents) // 50, 20), 4000)
+    held = min(max(len(documents) // 50, 4), 4000)
     tokenizer = make_tokenizer(documents[held : held + 120_000], args.vocabulary)
     log(f"{len(documents):,} documents, vocabulary {len(tokenizer)}")
     valid, train = token_stream(tokenizer, documents[:held]), token_stream(tokenizer, documents[held:])
@@ -178,6 +186,15 @@ def main() -> None:
         return cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
     fast = torch.compile(loss_of, dynamic=False) if cuda else loss_of
+    if cuda:
+        try:
+            with torch.autocast(device, torch.bfloat16):
+                fast(torch.zeros(args.batch, args.window + 1, dtype=torch.long, device=device)).backward()
+        except Exception as error:  # whatever the compiler throws: training goes on without it, slower
+            log(f"not compiled: {type(error).__name__}: {str(error)[:300]}")
+            fast = loss_of
+        model.zero_grad(set_to_none=True)
+        log("training step ready")
     width, tokens_a_step = args.window + 1, args.batch * args.window
     stream = torch.from_numpy(train.astype(np.int32)).to(device)
     windows = (len(train) - 1) // args.window - 1
@@ -240,8 +257,12 @@ def main() -> None:
         late = time.time() - BEGAN > args.seconds - reserve + 5
         if step % every == 0 or step == steps or late:
             value = held_out()
-            curve.append({"step": step, "tokens": step * tokens_a_step, "train": float(loss), "held_out": value})
-            log(f"step {step} train {float(loss):.4f} held out {value:.4f} ({value / characters:.4f} a character)")
+            curve.append(
+                {"step": step, "tokens": step * tokens_a_step, "train": loss.item(), "held_out": value}
+            )
+            log(
+                f"step {step} train {loss.item():.4f} held out {value:.4f} ({value / characters:.4f} a character)"
+            )
             if value < best:
                 best, best_step, bad, weights = value, step, 0, copy.deepcopy(model.state_dict())
             else:
@@ -255,12 +276,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     final.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    questions = [d.split("\n")[0][len("Question: ") :] for d in documents[:held] if d.startswith("Question: ")]
+    questions = [
+        d.split("\n")[0][len("Question: ") :] for d in documents[:held] if d.startswith("Question: ")
+    ]
     with torch.autocast(device, torch.bfloat16, enabled=cuda):
         samples = write_samples(model, tokenizer, questions, device, args.seed)
     info = {
         "parameters": count, "documents": len(documents), "train_tokens": len(train), "held_out_tokens": len(valid),
-        "characters_per_token": characters, "held_out_loss": best, "held_out_per_character": best / characters,
+        "vocabulary": len(tokenizer), "characters_per_token": characters, "held_out_loss": best, "held_out_per_character": best / characters,
         "best_step": best_step, "steps": step, "tokens_seen": best_step * tokens_a_step,
         "epochs": best_step / per_epoch, "seconds": round(time.time() - BEGAN, 1), "curve": curve,
         "settings": {k: v for k, v in vars(args).items() if k not in ("corpus", "out")}, "samples": samples,
@@ -270,8 +293,12 @@ def main() -> None:
         info["generation"] = json.loads(generation.read_text())
     (args.out / "training.json").write_text(json.dumps(info, indent=1) + "\n")
     write_card(args.out, info)
-    log(f"best held-out loss {best:.4f} nats a token, {best / characters:.4f} a character, at step {best_step}")
-    log(f"{sum(f.stat().st_size for f in args.out.iterdir() if f.name != 'training.json'):,} bytes in {args.out}")
+    log(
+        f"best held-out loss {best:.4f} nats a token, {best / characters:.4f} a character, at step {best_step}"
+    )
+    log(
+        f"{sum(f.stat().st_size for f in args.out.iterdir() if f.name != 'training.json'):,} bytes in {args.out}"
+    )
     for sample in samples:
         print("---", sample, flush=True)
 
