@@ -10,9 +10,12 @@ from typing import Any, ClassVar, Literal, Self
 import pydantic
 
 from alignment.backend.config import Section, StageConfig, trainer_args
-from alignment.backend.inputs import counted, dataset, stage_rows
+from alignment.backend.inputs import Row, StageRows, counted, dataset, stage_rows
 from alignment.backend.progress import say
 from alignment.backend.runs import open_run
+from alignment.errors import UserError
+
+COLUMNS = ["messages", "prompt", "completion", "tools"]
 
 
 class StoppingSection(Section):
@@ -56,22 +59,19 @@ def run(config: Config) -> dict[str, Any]:
     from trl import SFTTrainer
 
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
-    from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
 
     stopping = config.early_stopping
     args = trainer_args(config, run.checkpoints, **({"load_best_model_at_end": True} if stopping else {}))
     tokenizer = load_tokenizer(config.model.path)
-    limits = (args.max_length, config.data.max_truncated, "messages")
-    counts = check_rows(rows.train, tokenizer, *limits, assistant_only=args.assistant_only_loss)
-    check_rows(rows.validation, tokenizer, *limits, assistant_only=args.assistant_only_loss)
+    train, validation, counts = _prepared(rows, tokenizer, args, config.data.max_truncated)
     say(counted(counts, rows.left_out))
     set_seed(config.run.seed)
     trainer = SFTTrainer(
         model=load_policy(config.model),
         args=args,
-        train_dataset=dataset(rows.train, ["messages", "tools"]),
-        eval_dataset=dataset(rows.validation, ["messages", "tools"]),
+        train_dataset=dataset(train, COLUMNS),
+        eval_dataset=dataset(validation, COLUMNS),
         processing_class=tokenizer,
         peft_config=peft_config(config.model, "CAUSAL_LM"),
         callbacks=[EarlyStoppingCallback(stopping.patience, stopping.min_delta)] if stopping else None,
@@ -80,3 +80,44 @@ def run(config: Config) -> dict[str, Any]:
     if "eval_loss" in metrics:
         metrics["perplexity"] = math.exp(metrics["eval_loss"])
     return run.finish({**metrics, **counts, "left_out": rows.left_out})
+
+
+def _prepared(
+    rows: StageRows, tokenizer: Any, args: Any, max_truncated: float
+) -> tuple[list[Row], list[Row], dict[str, int]]:
+    """Training and validation rows as the trainer takes them, checked, and the counts of the training rows.
+
+    With a chat template that marks no assistant tokens, `args.assistant_only_loss` gives way to a loss on the
+    completion, every assistant turn being the completion of what stands before it.
+    """
+    from alignment.backend.chat import training_template
+    from alignment.backend.preflight import check_rows
+
+    train, validation, view = rows.train, rows.validation, "messages"
+    if args.assistant_only_loss:
+        try:
+            training_template(tokenizer)
+        except UserError:
+            train, validation, view = turn_rows(train), turn_rows(validation), "completion"
+            args.assistant_only_loss = False
+            say("the chat template marks no assistant tokens: each turn is trained as a completion")
+    limits = (args.max_length, max_truncated, view)
+    counts = check_rows(train, tokenizer, *limits, assistant_only=args.assistant_only_loss)
+    check_rows(validation, tokenizer, *limits, assistant_only=args.assistant_only_loss)
+    return train, validation, counts
+
+
+def turn_rows(rows: list[Row]) -> list[Row]:
+    """Conversations as {"id", "prompt", "completion"[, "tools"]}, one row for each turn of the assistant.
+
+    Raises UserError for a conversation without one.
+    """
+    turns = []
+    for number, row in enumerate(rows, 1):
+        messages = row["messages"]
+        places = [place for place, message in enumerate(messages) if message["role"] == "assistant" and place]
+        if not places:
+            raise UserError(f"row {number} (id {row['id']}): the assistant says nothing to train on")
+        rest = {key: row[key] for key in ("id", "tools") if key in row}
+        turns += [{**rest, "prompt": messages[:at], "completion": [messages[at]]} for at in places]
+    return turns

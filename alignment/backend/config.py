@@ -20,11 +20,9 @@ from alignment.errors import UserError
 
 
 class Section(pydantic.BaseModel):
-    """A part of a config: unknown keys and wrong types are errors; docstrings under fields describe them."""
+    """A part of a config: unknown keys and wrong types are errors; each field is described below it."""
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, use_attribute_docstrings=True, protected_namespaces=()
-    )
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
 class LoraSection(Section):

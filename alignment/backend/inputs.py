@@ -56,12 +56,18 @@ def stage_rows(data: DataSection, view: str, **options: Any) -> StageRows:
 def dataset(rows: list[Row], columns: Sequence[str]) -> Dataset | None:
     """Those columns that the rows have, as the Dataset a TRL trainer takes; None for no rows.
 
-    Trainers are given only what they read: TRL changes its loss on seeing some names (margin).
+    Trainers are given only what they read: TRL changes its loss on seeing some names (margin). As JSON every
+    row stays as it is: Arrow's structs would give each message the keys of all others, as nulls.
     """
-    from datasets import Dataset
+    from datasets import Dataset, Features, Json
 
+    if not rows:
+        return None
     kept = [column for column in columns if any(column in row for row in rows)]
-    return Dataset.from_list([{column: row.get(column) for column in kept} for row in rows]) if rows else None
+    features = Features({column: Json() for column in kept})
+    return Dataset.from_list(
+        [{column: row.get(column) for column in kept} for row in rows], features=features
+    )
 
 
 def counted(counts: dict[str, int], left_out: dict[str, int]) -> str:

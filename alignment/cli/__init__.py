@@ -1,14 +1,13 @@
 """The `alignkit` command, a file a group of subcommands; nothing heavy is imported to show help."""
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import warnings
 
 import typer
 
-from alignment.cli import configs, train
+from alignment.cli import configs, data, evaluate, label, models, train
 from alignment.errors import UserError
 
 app = typer.Typer(
@@ -21,11 +20,13 @@ for stage, summary in train.STAGES.items():
     app.command(stage, help=summary)(train.stage_command(stage))
 app.command()(train.run)
 app.command()(train.quickstart)
+app.add_typer(evaluate.app, name="evaluate")
+app.command()(models.generate)
+app.command()(models.export)
+app.command()(models.chat)
+app.add_typer(data.app, name="data", help="Convert, check, view, merge, split and count datasets.")
+app.add_typer(label.app, name="label", help="The labeling app: serve it, take records in and out.")
 app.add_typer(configs.app, name="configs", help="The configs that come with alignkit.")
-SUMMARIES = {"data": "Convert, check, view, merge, split and count datasets.", "label": "The labeling app."}
-for group, summary in SUMMARIES.items():
-    if importlib.util.find_spec(f"alignment.cli.{group}"):
-        app.add_typer(importlib.import_module(f"alignment.cli.{group}").app, name=group, help=summary)
 
 
 @app.callback(invoke_without_command=True)
