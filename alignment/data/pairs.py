@@ -83,25 +83,29 @@ def agreed_pairs(
     """Pairs from votes. See `views.pairs_view` for the meaning of `how` and of the weight."""
     if how not in HOW:
         raise UserError(f"how = {how!r}: choose one of {', '.join(HOW)}")
-    met: dict[tuple[int, int], list[Vote]] = {}
-    for vote in votes:
-        met.setdefault((vote.a, vote.b), []).append(vote)
-    if how == "model":
-        chances = modelled_chances(votes)
-    else:
-        chances = {pair: sum(vote.p for vote in own) / len(own) for pair, own in met.items()}
+    # For each judged pair a < b: votes for a and for b, sum of P(a better), margins of either side's votes.
+    tallies: dict[tuple[int, int], list[float]] = {}
+    for a, b, p, margin in votes:
+        tally = tallies.setdefault((a, b), [0, 0, 0.0, 0.0, 0.0])
+        side = 0 if p > 0.5 else 1
+        tally[side] += 1
+        tally[2] += p
+        tally[3 + side] += margin
+    chances = modelled_chances(votes) if how == "model" else {}
     pairs = []
-    for (a, b), own in met.items():
-        p = chances[a, b]
-        for winner, loser, chance in ((a, b, p), (b, a, 1 - p)):
-            side = [vote for vote in own if (vote.p > 0.5) == (winner == a)]
-            # The model's direction can be one that nobody voted for, when the other pairs imply it.
-            wanted = {"each": bool(side), "majority": 2 * len(side) > len(own), "model": chance > 0.5 + 1e-9}
-            if wanted[how]:
-                margin = sum(vote.margin for vote in side) / len(side) if side else 0.0
-                pairs.append(Pair(winner, loser, chance, len(side), margin))
-        split = abs(p - 0.5) <= 1e-9 if how == "model" else 2 * sum(vote.p > 0.5 for vote in own) == len(own)
-        if split and how != "each" and counts is not None:
+    for (a, b), (for_a, for_b, total, margin_a, margin_b) in tallies.items():
+        p = chances[a, b] if how == "model" else total / (for_a + for_b)
+        if how == "each":
+            a_wins, b_wins = for_a > 0, for_b > 0
+        elif how == "majority":
+            a_wins, b_wins = for_a > for_b, for_b > for_a
+        else:  # can be a direction that nobody voted for, when the other pairs imply it
+            a_wins, b_wins = p > 0.5 + 1e-9, p < 0.5 - 1e-9
+        if a_wins:
+            pairs.append(Pair(a, b, p, int(for_a), margin_a / max(for_a, 1)))
+        if b_wins:
+            pairs.append(Pair(b, a, 1 - p, int(for_b), margin_b / max(for_b, 1)))
+        if not a_wins and not b_wins and counts is not None:
             counts["judges split evenly"] += 1
     return pairs
 

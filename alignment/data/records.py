@@ -143,9 +143,7 @@ def decode_record(line: bytes, where: str) -> Record:
         record = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: {explain(error)}") from None
-    # Equal counts of quotes mean that decoding dropped nothing; the exact search is for the rest.
-    if b"\\u0022" in line or _encoder.encode(record).count(b'"') != line.count(b'"'):
-        check_duplicate_keys(line, where)
+    check_duplicate_keys(line, where, _encoder.encode(record))
     check_record(record, where)
     return record
 
@@ -192,10 +190,21 @@ def _keys_at(path: str) -> set[str]:
     return set(holders.get(names[-1], Record).__struct_fields__)
 
 
-def check_duplicate_keys(line: bytes, where: str) -> None:
-    """Raise UserError if an object in this JSON text names a key twice (decoders keep the last, silently)."""
-    if b"\\u0022" not in line and _encoder.encode(msgspec.json.decode(line)).count(b'"') == line.count(b'"'):
+def check_duplicate_keys(line: bytes, where: str, again: bytes = b"") -> None:
+    """Raise UserError if an object in this JSON text names a key twice (decoders keep the last, silently).
+
+    again: the decoded row, encoded: where it equals the line, nothing was dropped and nothing is left to do.
+    """
+    if again == line.rstrip():
         return
+    # A dropped entry takes the quotes of its key with it, so equal counts of quotes mean that none was; but
+    # encoding a type can add some back: "v" and an empty "content" are the keys it writes unasked.
+    if b"\\u0022" not in line:
+        quotes = line.count(b'"')
+        if quotes == again.count(b'"') and b'"v":' not in again and b'"content":""' not in again:
+            return
+        if quotes == _encoder.encode(msgspec.json.decode(line)).count(b'"'):
+            return
 
     def refuse(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()

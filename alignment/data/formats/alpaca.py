@@ -52,8 +52,7 @@ def decode(line: bytes, where: str) -> Record:
     columns: dict[str, Any] = {}
     try:
         row = _decoder.decode(line)
-        if msgspec.json.encode(row).count(b'"') != line.count(b'"'):
-            check_duplicate_keys(line, where)
+        check_duplicate_keys(line, where, msgspec.json.encode(row))
     except (msgspec.DecodeError, UnicodeDecodeError):
         row, columns = _decode_open(line, where)
     prompt = [Message("system", row.system)] if row.system else []

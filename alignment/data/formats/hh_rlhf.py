@@ -42,8 +42,7 @@ def decode(line: bytes, where: str) -> Record:
         row = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: {explain(error, set(_Row.__struct_fields__))}") from None
-    if line.count(b'"chosen"') + line.count(b'"rejected"') != 2:
-        check_duplicate_keys(line, where)
+    check_duplicate_keys(line, where, msgspec.json.encode(row))
     chosen, rejected = parse(row.chosen, where), parse(row.rejected, where)
     length = foreign.shared_prompt(chosen, rejected, where)
     unusual = {

@@ -25,7 +25,7 @@ import msgspec
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
-from alignment.data.pairs import best_completion, label_balance
+from alignment.data.pairs import best_completion, label_balance, pair_votes
 from alignment.data.records import Completion, Judgment, Message, Record, check_duplicate_keys, explain
 from alignment.errors import UserError
 
@@ -59,8 +59,7 @@ def decode(line: bytes, where: str) -> Record:
     columns: dict[str, Any] = {}
     try:
         row = _decoder.decode(line)
-        if msgspec.json.encode(row).count(b'"') != line.count(b'"'):
-            check_duplicate_keys(line, where)
+        check_duplicate_keys(line, where, msgspec.json.encode(row))
     except (msgspec.DecodeError, UnicodeDecodeError):
         row, columns = _decode_open(line, where)
     record = _record(row, columns, where)
@@ -213,7 +212,7 @@ def style_of(record: Record) -> str:
     marked = record.meta.get("trl", {}).get("style")
     if marked in STYLES:
         return str(marked)
-    if foreign.derived_pairs(record):
+    if pair_votes(record):
         return "preference"
     if any(judgment.labels for judgment in record.judgments):
         return "unpaired"
