@@ -26,7 +26,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "true"  # tokenising the corpus uses ever
 import numpy as np
 import torch
 from card import write_card
-from llama import hidden_states, layer_weights, shape_of
+from llama import Shape, hidden_states, layer_weights, shape_of
 from torch.nn.functional import cross_entropy, linear
 
 CHAT_TEMPLATE = (
@@ -112,9 +112,8 @@ def make_model(tokenizer: Any, args: argparse.Namespace) -> Any:
     return model
 
 
-def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
+def logits_of(model: Any, ids: torch.Tensor, shape: Shape) -> torch.Tensor:
     """ids (b, t) → logits (b, t, vocabulary), every document of a window seen by the later ones."""
-    shape = shape_of(model.config)
     layers = [layer_weights(layer) for layer in model.model.layers]
     embedding = model.model.embed_tokens.weight
     positions = torch.arange(ids.shape[1], device=ids.device)[None]
@@ -127,6 +126,7 @@ def write_samples(
 ) -> list[str]:
     """`n` texts from nothing and `n` answers to held-out questions, temperature 0.8, first come."""
     torch.manual_seed(seed)
+    shape = shape_of(model.config)
     eos = tokenizer.eos_token_id
     texts = []
     for question in [""] * n + questions[:n]:
@@ -134,7 +134,7 @@ def write_samples(
         ids = [eos, *tokenizer.backend_tokenizer.encode(start, add_special_tokens=False).ids]
         for _ in range(140):
             with torch.no_grad():
-                logits = logits_of(model, torch.tensor([ids], device=device))[0, -1].float()
+                logits = logits_of(model, torch.tensor([ids], device=device), shape)[0, -1].float()
             token = int(torch.multinomial(torch.softmax(logits / 0.8, -1), 1))
             if token == eos:
                 break
@@ -181,8 +181,10 @@ def main() -> None:
     count = sum(p.numel() for p in model.parameters())
     log(f"{count:,} parameters")
 
+    shape = shape_of(model.config)
+
     def loss_of(ids: torch.Tensor) -> torch.Tensor:
-        logits = logits_of(model, ids[:, :-1])
+        logits = logits_of(model, ids[:, :-1], shape)
         return cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
     fast = torch.compile(loss_of, dynamic=False) if cuda else loss_of
