@@ -101,15 +101,21 @@ BROKEN = {
     f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"labels": [true]}}]}}': ["judgments[0].labels"],
     f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"ratings": {{"q": [1]}}}}]}}': ["ratings.q"],
     f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"presented": [0, 0]}}]}}': ["presented", "twice"],
-    f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"comparisons": [{{"a": 0, "b": 2}}]}}]}}': ["completion 2"],
+    f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"comparisons": [{{"a": 0, "b": 2}}]}}]}}': [
+        "completion 2"
+    ],
     f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"comparisons": [{{"a": 0, "b": 0}}]}}]}}': ["twice"],
-    f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"comparisons": [{{"a": 0, "b": 1, "p": 2}}]}}]}}': ["p = 2"],
+    f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"comparisons": [{{"a": 0, "b": 1, "p": 2}}]}}]}}': [
+        "p = 2"
+    ],
     f'{{"prompt": [{TURN}], {TWO}, "judgments": [{{"seconds": -1}}]}}': ["seconds"],
     f'{{"prompt": [{TURN}], {TWO}, "demonstrations": [5]}}': ["demonstrations", "completion 5"],
     f'{{"prompt": [{TURN}], "completions": [{{}}]}}': ["completions[0]", '"content" or "messages"'],
-    f'{{"prompt": [{TURN}], "completions": [{{"content": "a", "messages": []}}]}}': ['"content" or "messages"'],
+    f'{{"prompt": [{TURN}], "completions": [{{"content": "a", "messages": []}}]}}': [
+        '"content" or "messages"'
+    ],
     f'{{"prompt": [{TURN}], "completions": [{{"messages": [{TURN}]}}]}}': ["no assistant turn"],
-    f'{{"prompt": [{TURN}], "completions": [{{"id": "c", "content": "a"}}, {{"id": "c", "content": "b"}}]}}': [
+    f'{{"prompt": [{TURN}], "completions": [{{"id": "c", "content": ""}}, {{"id": "c", "content": ""}}]}}': [
         'two completions have the id "c"'
     ],
 }
@@ -149,7 +155,11 @@ def test_the_id_is_kept_or_made_of_prompt_and_completions_alone() -> None:
 
 
 def test_a_completion_as_text_and_as_turns() -> None:
-    turns = [Message("assistant", "", tool_calls=[{"name": "f"}]), Message("tool", "4"), Message("assistant", "Four")]
+    turns = [
+        Message("assistant", "", tool_calls=[{"name": "f"}]),
+        Message("tool", "4"),
+        Message("assistant", "Four"),
+    ]
     assert Completion(messages=turns).text == "Four"
     assert Completion(messages=turns).turns() == turns
     assert Completion(content="x").turns() == [Message("assistant", "x")]
