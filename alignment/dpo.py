@@ -6,10 +6,30 @@ The reference is the policy as given. Left out: sampling (see ppo/) and the rewa
 
 from typing import Any, ClassVar, Literal
 
+import pydantic
+
 from alignment.backend.config import StageConfig, trainer_args
 from alignment.backend.inputs import counted, dataset, stage_rows
 from alignment.backend.progress import say
 from alignment.backend.runs import open_run
+
+LOSSES = (
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+)
 
 
 class Config(StageConfig):
@@ -18,6 +38,16 @@ class Config(StageConfig):
     trainer_class: ClassVar[str] = "trl.trainer.dpo_config:DPOConfig"
 
     stage: Literal["dpo"] = "dpo"
+
+    @pydantic.field_validator("trainer")
+    @classmethod
+    def _known_losses(cls, trainer: dict[str, Any]) -> dict[str, Any]:
+        """TRL tells an unknown loss at the first step only, after everything is loaded."""
+        given = trainer.get("loss_type", [])
+        for name in [given] if isinstance(given, str) else given:
+            if name not in LOSSES:
+                raise ValueError(f"trainer.loss_type: {name!r} is none of {', '.join(LOSSES)}")
+        return trainer
 
 
 def run(config: Config) -> dict[str, Any]:

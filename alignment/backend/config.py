@@ -219,8 +219,10 @@ def _sentence(cls: type[Section], error: pydantic.ValidationError, place: Any) -
         return f"{place(keys)}: unknown key {dotted!r}{hint}"
     if detail["type"] == "missing":
         return f"{place(keys)}: the key {dotted!r} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{place(keys)}: {dotted}: {message[0].lower()}{message[1:]}, got {detail['input']!r}"
+    if detail["type"] == "value_error":  # raised by a validator of ours, which says what is wrong by itself
+        return f"{place(keys)}: {detail['msg'].removeprefix('Value error, ')}"
+    message = detail["msg"].replace("Input should be", "must be")
+    return f"{place(keys)}: {dotted} {message}, got {detail['input']!r}"
 
 
 def _is_tag(key: str | int) -> bool:

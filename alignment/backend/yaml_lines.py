@@ -64,7 +64,10 @@ def _value(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath,
         key, line = str(key_node.value), key_node.start_mark.line + 1
         if key in result:
             first = lines[(*path, key)]
-            raise UserError(f"{where}, line {line}: the key {key!r} is given twice (first in line {first})")
+            dotted = ".".join(str(part) for part in (*path, key))
+            raise UserError(
+                f"{where}, line {line}: the key {dotted!r} is given twice (first in line {first})"
+            )
         lines[(*path, key)] = line
         result[key] = _value(loader, value_node, (*path, key), lines, where)
     return result
