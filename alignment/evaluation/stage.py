@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from alignment.backend.config import RunSection, Section
+from alignment.backend.config import RunConfig, RunSection, Section
 from alignment.backend.generation.settings import GenerationSection
 from alignment.backend.runs import open_run
 from alignment.data.files import atomic_output
@@ -39,7 +39,7 @@ class JudgeSection(Section):
         return self
 
 
-class Config(Section):
+class Config(RunConfig):
     """The config of an evaluation."""
 
     stage: Literal["evaluate"] = "evaluate"
@@ -125,7 +125,7 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     files = [path for path in config.models.values() if is_file(path)]
     models = [path for path in config.models.values() if not is_file(path)]
     scorers = [path for path in (config.judge.path, config.reward_run, config.reward_control) if path]
-    run_dir = open_run(config, data=[*config.prompts, *files], parents=[*models, *scorers])  # type: ignore[arg-type]
+    run_dir = open_run(config, data=[*config.prompts, *files], parents=[*models, *scorers])
 
     from alignment.evaluation.collect import collect, open_candidates
     from alignment.evaluation.page import build_page
