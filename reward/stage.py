@@ -46,6 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     # After the checks that take no time: these imports take seconds.
     from datasets import Dataset
 
+    from alignment.backend.memory import check_memory
     from alignment.backend.models import load_reward_model, load_tokenizer, peft_config
     from alignment.backend.preflight import check_rows
     from alignment.backend.scoring import RewardScorer
@@ -60,6 +61,7 @@ def run(config: Config) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     counts = check_rows(rows.train, tokenizer, max_length, config.data.max_truncated, "pairs")
     check_rows(rows.validation, tokenizer, max_length, config.data.max_truncated, "pairs")
+    check_memory(config.model, args, "reward", min(counts["longest"], max_length or counts["longest"]))
     say(counted(counts, rows.left_out))
     pairs = shuffled(rows.train, config.run.seed) if config.shuffle_labels else rows.train
     train, validation = (tokenized(part, tokenizer, max_length) for part in (pairs, rows.validation))

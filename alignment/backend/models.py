@@ -143,6 +143,17 @@ def peft_config(section: ModelSection, task: str) -> LoraConfig | None:
     )
 
 
+def weights_dtype(section: ModelSection, whole: bool) -> str:
+    """What "auto" means: float32 on a CPU or where the whole model is trained, else bfloat16 or float16."""
+    import torch
+
+    if section.dtype != "auto":
+        return section.dtype
+    if not torch.cuda.is_available() or whole:
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
 def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
     """Write the model at `src` as a plain folder: adapter merged, safetensors, tokenizer, chat template.
 
@@ -157,7 +168,7 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
     labels: dict[str, Any] = {"num_labels": 1} if auto is AutoModelForSequenceClassification else {}
     with atomic_output(dst, overwrite=overwrite) as temporary:
         if is_adapter(folder):
-            saved_dtype = _read_config(_plain_base(folder)).dtype
+            saved_dtype = read_config(plain_base(folder)).dtype
             model = _load_path(auto, folder, dtype="float32", **labels).merge_and_unload()
             model = model.to(saved_dtype) if saved_dtype is not None else model
         else:
@@ -171,7 +182,7 @@ def _load(auto: Any, section: ModelSection, trainable: bool, **extra: Any) -> An
     """The model of a section through `auto.from_pretrained`, dtype and quantisation settled."""
     folder = resolve_model_path(section.path)
     whole = trainable and section.lora is None and not is_adapter(folder)
-    options: dict[str, Any] = {"dtype": _dtype(section, whole), **extra}
+    options: dict[str, Any] = {"dtype": weights_dtype(section, whole), **extra}
     if section.attention is not None:
         options["attn_implementation"] = section.attention
     if section.quantize is not None:
@@ -233,17 +244,6 @@ def _quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _dtype(section: ModelSection, whole: bool) -> str:
-    """What "auto" means: float32 on a CPU or where the whole model is trained, else bfloat16 or float16."""
-    import torch
-
-    if section.dtype != "auto":
-        return section.dtype
-    if not torch.cuda.is_available() or whole:
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-
-
 def _check_quantize(section: ModelSection, trainable: bool) -> None:
     if section.quantize is None:
         return
@@ -294,13 +294,13 @@ def _adapter_config(folder: str) -> dict[str, Any]:
     return config
 
 
-def _plain_base(folder: str) -> str:
+def plain_base(folder: str) -> str:
     while is_adapter(folder):
         folder = resolve_model_path(_adapter_config(folder)["base_model_name_or_path"])
     return folder
 
 
-def _read_config(folder: str) -> Any:
+def read_config(folder: str) -> Any:
     from transformers import AutoConfig
 
     try:
@@ -314,7 +314,7 @@ def _read_config(folder: str) -> Any:
 def _is_reward_model(folder: str) -> bool:
     if is_adapter(folder):
         return _adapter_config(folder).get("task_type") == "SEQ_CLS"
-    return any("SequenceClassification" in name for name in _read_config(folder).architectures or [])
+    return any("SequenceClassification" in name for name in read_config(folder).architectures or [])
 
 
 def _absolute(folder: str) -> str:

@@ -12,7 +12,7 @@ from killing import Job, Outcome, outcomes
 from alignment.data.files import write_records
 
 TRAINER = "transformers.trainer:Trainer"
-# two epochs and a half: the order of the second must be repeated too
+# two epochs: the order of the second must be repeated too
 MOMENTS = [
     f"{TRAINER}.training_step@2",
     f"{TRAINER}.training_step@7",

@@ -1,0 +1,118 @@
+"""design/training.md 13: the memory estimate against measured peaks, and the refusal."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from alignment.backend import memory
+from alignment.backend.config import LoraSection, ModelSection
+from alignment.errors import UserError
+
+LLAMAS = {
+    "135M": (576, 30, 9, 3, 1536, 49152, True),
+    "1B": (2048, 12, 32, 8, 8192, 32000, False),
+}
+# Peaks of torch.cuda.max_memory_allocated in GB on one H200 (torch 2.11, trl 1.16), by benchmarks/memory.py:
+# shape, stage, LoRA, checkpointing, rows, tokens a row, accumulation, peak
+MEASURED = [
+    ("135M", "sft", False, False, 8, 471, 1, 5.798),
+    ("135M", "sft", False, True, 8, 471, 1, 2.437),
+    ("135M", "sft", True, False, 8, 471, 1, 3.707),
+    ("135M", "dpo", True, True, 4, 471, 1, 0.687),
+    ("135M", "dpo", False, False, 4, 1815, 1, 16.285),
+    ("135M", "reward", True, True, 4, 471, 1, 0.689),
+    ("135M", "reward", False, False, 2, 471, 2, 4.279),
+    ("1B", "sft", False, True, 8, 471, 1, 14.135),
+    ("1B", "sft", True, True, 8, 471, 1, 2.786),
+    ("1B", "dpo", False, False, 4, 471, 1, 21.794),
+    ("1B", "reward", False, True, 4, 471, 1, 13.089),
+    ("1B", "reward", True, False, 4, 471, 1, 7.341),
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders with a configuration and no weights: the estimate needs no more."""
+    from transformers import LlamaConfig
+
+    found = {}
+    for name, (hidden, layers, heads, keys, inner, vocab, tied) in LLAMAS.items():
+        folder = tmp_path_factory.mktemp(name)
+        LlamaConfig(
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=keys,
+            intermediate_size=inner,
+            vocab_size=vocab,
+            tie_word_embeddings=tied,
+        ).save_pretrained(folder)
+        found[name] = str(folder)
+    return found
+
+
+@pytest.mark.parametrize("case", MEASURED, ids=lambda case: "-".join(map(str, case[:5])))
+def test_within_15_percent_of_the_measured_peak(folders: dict[str, str], case: tuple) -> None:
+    shape, stage, lora, checkpointing, rows, length, accumulation, peak = case
+    section = ModelSection(path=folders[shape], lora=LoraSection(r=16) if lora else None)
+    estimate = memory.estimate_memory(
+        memory.model_sizes(section, scalar=stage == "reward"),
+        stage,
+        rows=rows,
+        length=length,
+        dtype="bfloat16" if lora else "float32",
+        checkpointing=checkpointing,
+        accumulation=accumulation,
+    )
+    assert estimate.total / 1e9 == pytest.approx(peak, rel=0.15)
+
+
+def test_too_small_is_said_before_loading(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    args = SimpleNamespace(
+        per_device_train_batch_size=8,
+        bf16=True,
+        fp16=False,
+        activation_checkpointing=False,
+        gradient_accumulation_steps=1,
+        optim="adamw_torch_fused",
+    )
+    section = ModelSection(path=folders["1B"])  # no weights there: nothing is loaded
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: None)
+    assert memory.check_memory(section, args, "sft", 471) is None
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: 80 * 10**9)
+    needed = memory.check_memory(section, args, "sft", 471)
+    assert "of 80.0 GB free" in capsys.readouterr().err
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: 16 * 10**9)
+    with pytest.raises(UserError, match=r"GPU is too small: sft needs about .* trainer.max_length"):
+        memory.check_memory(section, args, "sft", 471)
+    args.optim = "adamw_8bit"
+    smaller = memory.check_memory(section.model_copy(update={"lora": LoraSection()}), args, "sft", 471)
+    assert smaller.total < needed.total / 2
+
+
+@pytest.mark.gpu
+def test_within_15_percent_on_this_gpu(tmp_path: Path) -> None:
+    """Shapes and lengths that the estimate was not fitted to."""
+    place = Path(__file__).resolve().parents[2] / "benchmarks" / "memory.py"
+    spec = importlib.util.spec_from_file_location("memory_benchmark", place)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    shape = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+    }
+    shape |= {"intermediate_size": 3072, "vocab_size": 64000, "tie_word_embeddings": False}
+    model = benchmark.make_model(tmp_path / "model", shape)
+    for stage in ("sft", "dpo", "reward"):
+        for lora, checkpointing in ((False, False), (True, True)):
+            case = {"stage": stage, "lora": lora, "checkpointing": checkpointing}
+            case |= {"rows": 3, "length": 1200, "accumulation": 1}
+            assert benchmark.measure(case, model, tmp_path)["ratio"] == pytest.approx(1, abs=0.15), case
