@@ -54,14 +54,12 @@ def run(config: Config) -> dict[str, Any]:
     from reward.trainer import PairCollator, PairTrainer
 
     args = trainer_args(config, run_dir.checkpoints, remove_unused_columns=False)
-    max_length, args.max_length = (
-        args.max_length,
-        None,
-    )  # too long rows are counted and left out here, not by TRL
+    max_length = args.max_length
+    args.max_length = None  # rows that are too long are counted and left out here, not by TRL
     tokenizer = load_tokenizer(config.model.path)
     counts = check_rows(rows.train, tokenizer, max_length, config.data.max_truncated, "pairs")
     check_rows(rows.validation, tokenizer, max_length, config.data.max_truncated, "pairs")
-    check_memory(config.model, args, "reward", min(counts["longest"], max_length or counts["longest"]))
+    check_memory(config.model, args, "reward", min(counts["longest"], max_length or 1 << 30))
     say(counted(counts, rows.left_out))
     pairs = shuffled(rows.train, config.run.seed) if config.shuffle_labels else rows.train
     train, validation = (tokenized(part, tokenizer, max_length) for part in (pairs, rows.validation))
