@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -61,10 +62,6 @@ class Guard:
         return JSONResponse({"message": "Please sign in."}, status_code=401)
 
 
-class TooLarge(Exception):
-    """A body over MAX_BODY that did not announce its length."""
-
-
 def _refuse(scope: Scope, in_pages: bool) -> Response | None:
     if scope["method"] in SAFE_METHODS:
         return None
@@ -97,7 +94,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MAX_BODY:
-            raise TooLarge
+            raise HTTPException(413, "This request is too large.")
         return message
 
     return limited

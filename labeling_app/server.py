@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
 from labeling_app import api, auth
-from labeling_app.guard import Guard, TooLarge
+from labeling_app.guard import Guard
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
 from labeling_app.store.people import Passwords
@@ -100,10 +100,6 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http_error(_request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"message": error.detail}, status_code=error.status_code)
-
-    @app.exception_handler(TooLarge)
-    def too_large(_request: Request, _error: TooLarge) -> JSONResponse:
-        return JSONResponse({"message": "This request is too large."}, status_code=413)
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)

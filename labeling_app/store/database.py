@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from alignment.errors import UserError
 
@@ -81,7 +81,7 @@ class Store:
         try:
             with self.write() as connection:
                 connection.execute(text("SELECT 1"))
-        except OperationalError as error:
+        except DatabaseError as error:
             reason = str(error.orig).strip().splitlines()[0]
             raise UserError(f"cannot open the database {self.url.render_as_string()}: {reason}") from error
 
@@ -99,13 +99,20 @@ class Store:
 
     def _migrate(self, revision: str, *, down: bool = False) -> None:
         from alembic import command
+        from alembic.util import CommandError
 
         config = _alembic_config()
         with self.write() as connection:  # SQLite: BEGIN IMMEDIATE, so a second process waits for the first
             if not self.sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            (command.downgrade if down else command.upgrade)(config, revision)
+            try:
+                (command.downgrade if down else command.upgrade)(config, revision)
+            except CommandError as error:
+                raise UserError(
+                    f"the database {self.url.render_as_string()} was made by a newer alignkit or another "
+                    f"program: {error}"
+                ) from error
 
 
 def _alembic_config() -> Any:

@@ -65,11 +65,10 @@ def submit(
         return Saved(stored, repeated=True)
     if assignment["state"] == "skipped":
         raise Refusal(409, "You skipped this task.")
-    last = tx.scalar(
-        select(func.max(judgments.c.revision)).where(judgments.c.assignment_id == assignment["id"])
-    )
-    if revision != (last or 0) + 1:
+    last = _last_judgment(tx, assignment["id"])
+    if revision != (last["revision"] if last else 0) + 1:
         raise Refusal(409, "This task was judged already, perhaps in another window.")
+    in_time = assignment["state"] == "leased" and assignment["leased_until"] > now
     task = _locked_task(tx, assignment["task_id"])
     row = {
         "assignment_id": assignment["id"],
@@ -83,7 +82,7 @@ def submit(
         "edited_text": answer.edited_text,
         "seconds": _seconds(answer.seconds, (now - assignment["created_at"]).total_seconds()),
         "guideline_version": _version(answer.guideline_version, task["guideline_version"]),
-        "late": last is None and not (assignment["state"] == "leased" and assignment["leased_until"] > now),
+        "late": last["late"] if last else not in_time,
         "created_at": now,
     }
     judgment = tx.execute(insert(judgments).values(**row).returning(judgments)).mappings().one()
@@ -98,7 +97,7 @@ def submit(
         annotator["public_id"],
         "submit",
         f"assignment/{assignment['id']}",
-        before=last,
+        before=last["revision"] if last else None,
         after={"revision": revision, "late": row["late"], "sha256": audit.digest(content)},
     )
     return Saved(judgment, repeated=False)
@@ -127,6 +126,11 @@ def load_draft(connection: Connection, assignment_id: int) -> RowMapping | None:
     """The draft's payload and client_seq, if there is one."""
     wanted = select(drafts.c.payload, drafts.c.client_seq).where(drafts.c.assignment_id == assignment_id)
     return connection.execute(wanted).mappings().first()
+
+
+def _last_judgment(tx: Connection, assignment_id: int) -> RowMapping | None:
+    wanted = select(judgments.c.revision, judgments.c.late).where(judgments.c.assignment_id == assignment_id)
+    return tx.execute(wanted.order_by(judgments.c.revision.desc()).limit(1)).mappings().first()
 
 
 def _locked_task(tx: Connection, task_id: int) -> RowMapping:
