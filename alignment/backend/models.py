@@ -193,8 +193,9 @@ def _load(auto: Any, section: ModelSection, trainable: bool, **extra: Any) -> An
                 f"model.path {section.path} is an adapter, which cannot be merged into quantised weights for "
                 "a new LoRA: run `alignkit export` on it first, or drop model.lora to train it further"
             )
-        return _load_path(auto, folder, **options).merge_and_unload()
-    model = _load_path(auto, folder, trainable=trainable, **options)
+        model = _load_path(auto, folder, **options).merge_and_unload()
+    else:
+        model = _load_path(auto, folder, trainable=trainable, **options)
     # PEFT writes this name into adapter_config.json: the embedded model is found again anywhere.
     unwrap(model).name_or_path = "tiny" if folder == str(TINY) else _absolute(folder)
     return model
