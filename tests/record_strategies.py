@@ -10,7 +10,15 @@ from alignment.data.records import Comparison, Completion, Judgment, Message, Pa
 
 # Surrogates are not text; everything else is, quotes, newlines, "\u2028" and NUL included.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
-    ['a "quoted": {"id":1,"id":2} text', "two\nlines\r\n", "\u2028 ü 汉字 🐈", "\\u0022", "\x00", " ", "\n\nHuman: no"]
+    [
+        'a "quoted": {"id":1,"id":2} text',
+        "two\nlines\r\n",
+        "\u2028 ü 汉字 🐈",
+        "\\u0022",
+        "\x00",
+        " ",
+        "\n\nHuman: no",
+    ]
 )
 names = st.text("abcxyz-_0189", min_size=1, max_size=6)
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32).map(float)

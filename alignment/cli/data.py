@@ -136,7 +136,7 @@ def merge(
             for conflict in merged.conflicts:
                 put(msgspec.json.encode(conflict._asdict()))
         kinds = Counter(conflict.field for conflict in merged.conflicts)
-        print(f"{len(merged.conflicts):,} conflicts, the first kept; listed in {listing} ({_listed(kinds)})")
+        print(f"conflicts, the first kept, listed in {listing}: {len(merged.conflicts):,} ({_listed(kinds)})")
     _next(f"alignkit data stats {target}")
 
 
@@ -233,7 +233,7 @@ def _rejects(on_error: str, target: Path, overwrite: bool) -> Rejects | None:
 
 def _print_rejects(rejects: Rejects | None) -> None:
     if rejects is not None and rejects.count:
-        print(f"{rejects.count:,} rows set aside, with the reasons, in {rejects.path}")
+        print(f"rows set aside, with the reasons, in {rejects.path}: {rejects.count:,}")
         print(f"  the first: {rejects.reasons[0]}")
 
 

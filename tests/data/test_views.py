@@ -74,7 +74,7 @@ def test_bradley_terry_over_judges_against_numbers_by_hand() -> None:
     cycle = [Vote(0, 1, 1.0, 1.0), Vote(1, 2, 1.0, 1.0), Vote(0, 2, 0.0, 1.0)]
     assert all(p == pytest.approx(0.5) for p in modelled_chances(cycle).values())
     assert agreed_pairs(cycle, "model") == []
-    # Independent fit by gradient ascent on the log-likelihood with the same half votes, of a chain and an island.
+    # An independent fit, by gradient ascent on the likelihood with the same half votes: a chain, an island.
     chain = [Vote(0, 1, 1.0, 1.0), Vote(0, 1, 1.0, 1.0), Vote(1, 2, 1.0, 1.0), Vote(3, 4, 0.8, 1.0)]
     wins = {(0, 1): 2.5, (1, 0): 0.5, (1, 2): 1.5, (2, 1): 0.5, (3, 4): 1.3, (4, 3): 0.7}
     strength = [0.0] * 5

@@ -1,0 +1,416 @@
+"""Foreign formats: what comes in goes out again, and what a format cannot hold is said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from record_strategies import json_values, names, records, texts
+
+from alignment.data.files import Rejects, read_records, write_records
+from alignment.data.formats import FORMATS, alpaca, hh_rlhf, trl
+from alignment.data.records import Completion, Judgment, Message, Record, check_record, message_dict
+from alignment.data.views import messages_view, pairs_view
+from alignment.errors import UserError
+
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    text = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+    return json.loads(text) if text[:1] == b"[" else [json.loads(line) for line in text.splitlines()]
+
+
+def there_and_back(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Row -> record -> row, for each, with the rules checked and nothing lost on the way."""
+    module = FORMATS[name]
+    again = []
+    for row in rows:
+        record = module.decode(json.dumps(row).encode(), "here")
+        check_record(record, "here")
+        found = module.rows(record, module.style_of(record)) if module is trl else module.rows(record)
+        again += found
+    return again
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def bot(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+TRL_ROWS: dict[str, dict[str, Any]] = {
+    "text": {"text": "The sky is blue."},
+    "messages": {"messages": [user("a"), bot("b"), user("c"), bot("d")]},
+    "messages, the user last": {"messages": [user("a"), bot("b"), user("c")]},
+    "messages, no reply": {"messages": [user("a")]},
+    "messages with tools": {
+        "messages": [
+            user("a"),
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]},
+            {"role": "tool", "name": "f", "content": "4"},
+            bot("4"),
+        ],
+        "tools": [{"type": "function"}],
+    },
+    "prompt, standard": {"prompt": "The sky is"},
+    "prompt, conversational": {"prompt": [{"role": "system", "content": "s"}, user("a")]},
+    "completion, standard": {"prompt": "The sky is", "completion": " blue."},
+    "completion, conversational": {"prompt": [user("a")], "completion": [bot("b")]},
+    "preference, standard": {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."},
+    "preference, conversational": {"prompt": [user("a")], "chosen": [bot("b")], "rejected": [bot("c")]},
+    "preference, several turns": {
+        "prompt": [user("a")],
+        "chosen": [bot("b"), user("x"), bot("y")],
+        "rejected": [bot("c")],
+    },
+    "implicit, standard": {"chosen": "The sky is blue.", "rejected": "The sky is green."},
+    "implicit, conversational": {"chosen": [user("a"), bot("b")], "rejected": [user("a"), bot("c")]},
+    "implicit, parted early": {
+        "chosen": [user("a"), bot("b"), user("x"), bot("y")],
+        "rejected": [user("a"), bot("c")],
+    },
+    "implicit beside a text": {
+        "prompt": "a",
+        "chosen": [user("a"), bot("b")],
+        "rejected": [user("a"), bot("c")],
+    },
+    "unpaired, standard": {"prompt": "The sky is", "completion": " blue.", "label": True},
+    "unpaired, conversational": {"prompt": [user("a")], "completion": [bot("b")], "label": False},
+    "further columns": {"prompt": [user("a")], "completion": [bot("b")], "id": 7, "score": {"x": [1.5]}},
+    "parts": {
+        "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}],
+        "completion": [bot("b")],
+    },
+}
+
+
+@pytest.mark.parametrize("style", TRL_ROWS)
+def test_every_trl_style_comes_back(style: str, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "in.jsonl", [TRL_ROWS[style]] * 2)
+    records_in = list(trl.read(path))
+    assert len(records_in) == 2  # equal rows are kept, not merged
+    write_records(tmp_path / "native.jsonl", records_in)
+    lost = trl.write(read_records(tmp_path / "native.jsonl"), tmp_path / "out.jsonl")
+    assert lost == Counter()
+    assert load(tmp_path / "out.jsonl") == [TRL_ROWS[style]] * 2
+
+
+def test_trl_rows_become_what_they_mean() -> None:
+    def record(style: str) -> Record:
+        return trl.decode(json.dumps(TRL_ROWS[style]).encode(), "here")
+
+    conversation = record("messages")
+    assert [m.content for m in conversation.prompt] == ["a", "b", "c"]
+    assert [c.text for c in conversation.completions] == ["d"]
+    assert next(messages_view([conversation]))["messages"] == TRL_ROWS["messages"]["messages"]
+    implicit = record("implicit, standard")
+    assert [m.content for m in implicit.prompt] == ["The sky is"]
+    assert [c.text for c in implicit.completions] == [" blue.", " green."]
+    parted = record("implicit, parted early")
+    assert [m.content for m in parted.prompt] == ["a"]
+    assert [len(c.turns()) for c in parted.completions] == [3, 1]
+    assert record("unpaired, conversational").judgments == [Judgment(labels=[False])]
+    assert record("parts").prompt[0].content == "What?"
+    row = next(pairs_view([record("preference, conversational")]))
+    assert {key: row[key] for key in ("prompt", "chosen", "rejected")} == TRL_ROWS[
+        "preference, conversational"
+    ]
+
+
+@pytest.mark.slow
+def test_trl_itself_reads_our_pairs_as_it_reads_the_source() -> None:
+    from trl.data_utils import extract_prompt
+
+    row = TRL_ROWS["implicit, conversational"]
+    ours = next(pairs_view([trl.decode(json.dumps(row).encode(), "here")]))
+    assert {key: ours[key] for key in ("prompt", "chosen", "rejected")} == extract_prompt(row)
+
+
+trl_turns = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": texts}),
+    min_size=1,
+    max_size=3,
+)
+replies = texts.map(lambda text: [bot(text)])
+extras = st.dictionaries(names.map(lambda name: f"x_{name}"), json_values, max_size=1)
+
+
+@QUICK
+@given(
+    st.one_of(
+        st.fixed_dictionaries({"text": texts}),
+        st.fixed_dictionaries({"prompt": trl_turns}),
+        st.fixed_dictionaries({"prompt": texts}),
+        st.fixed_dictionaries({"prompt": trl_turns, "completion": replies}),
+        st.fixed_dictionaries({"prompt": texts, "completion": texts}),
+        st.fixed_dictionaries({"prompt": texts, "chosen": texts, "rejected": texts}),
+        st.fixed_dictionaries({"prompt": trl_turns, "chosen": replies, "rejected": replies}),
+        st.fixed_dictionaries({"chosen": texts, "rejected": texts}),
+        st.fixed_dictionaries({"prompt": trl_turns, "completion": replies, "label": st.booleans()}),
+        st.fixed_dictionaries({"prompt": texts, "completion": texts, "label": st.booleans()}),
+        st.builds(
+            lambda one, two, three: {"chosen": one + two, "rejected": one + three},
+            trl_turns,
+            replies,
+            replies,
+        ),
+        st.builds(lambda one, two: {"messages": one + two}, trl_turns, replies),
+    ),
+    extras,
+)
+def test_trl_round_trip_of_any_text(row: dict[str, Any], extra: dict[str, Any]) -> None:
+    assert there_and_back("trl", [row | extra]) == [row | extra]
+
+
+def test_trl_mixed_styles_are_refused_and_a_style_can_be_named(tmp_path: Path) -> None:
+    rows = [TRL_ROWS["preference, conversational"], TRL_ROWS["prompt, conversational"]]
+    source = list(trl.read(write_lines(tmp_path / "in.jsonl", rows)))
+    with pytest.raises(UserError, match="several styles"):
+        trl.write(source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+    lost = trl.write(source, tmp_path / "out.jsonl", style="preference")
+    assert load(tmp_path / "out.jsonl") == rows[:1]
+    assert lost == {"prompt": 1}
+    with pytest.raises(UserError, match="choose one of"):
+        trl.write(source, tmp_path / "out2.jsonl", style="pairs")
+
+
+def test_what_trl_cannot_hold_is_said_field_by_field(
+    tmp_path: Path, toy_records: Callable[..., list[Record]]
+) -> None:
+    rows = toy_records(10)
+    ranked = [r for r in rows if len(r.completions) == 3]
+    lost = trl.write(ranked, tmp_path / "out.jsonl")
+    n = len(ranked)
+    assert lost["id"] == n
+    assert lost["completion.id"] == lost["completion.source"] == 3 * n
+    assert lost["judgment.by"] == 2 * n
+    assert lost["demonstration"] == n
+    assert lost["prompt"] == lost["completion"] == lost["preference"] == 0
+    assert len(load(tmp_path / "out.jsonl")) == len(list(pairs_view(ranked)))
+
+
+@QUICK
+@given(st.lists(texts, max_size=2), texts, texts, texts, st.booleans())
+def test_hh_round_trip_of_any_text(middle: list[str], first: str, good: str, bad: str, odd: bool) -> None:
+    start = f"\n\nHuman: {first}" + "".join(
+        f"\n\nAssistant: {t}\n\nHuman:{'' if odd else ' '}{t}" for t in middle
+    )
+    row = {"chosen": f"{start}\n\nAssistant: {good}", "rejected": f"{start}\n\nAssistant: {bad}"}
+    assert there_and_back("hh-rlhf", [row]) == [row]
+
+
+def test_hh_keeps_empty_replies_equal_replies_and_prompts_that_differ(tmp_path: Path) -> None:
+    rows = [
+        {"chosen": "\n\nHuman: a\n\nAssistant: ", "rejected": "\n\nHuman: a\n\nAssistant: b"},
+        {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: b"},
+        {
+            "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d",
+            "rejected": "\n\nHuman: a\n\nAssistant: x\n\nHuman: y\n\nAssistant: z",
+        },
+        {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: other\n\nAssistant: b"},
+        {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c"},
+    ]
+    found = list(hh_rlhf.read(write_lines(tmp_path / "in.jsonl", rows)))
+    assert [[m.content for m in record.prompt] for record in found] == [["a"], ["a"], ["a"], [], ["a"]]
+    assert [[len(c.turns()) for c in record.completions] for record in found] == [
+        [1, 1],
+        [1, 1],
+        [3, 3],
+        [2, 2],
+        [1, 2],
+    ]
+    assert hh_rlhf.write(found, tmp_path / "out.jsonl") == Counter()
+    assert load(tmp_path / "out.jsonl") == rows
+    counts: Counter[str] = Counter()
+    assert len(list(pairs_view(found, counts=counts))) == 2
+    assert counts == {"empty completion": 1, "equal completions": 1, "empty prompt": 1}
+
+
+ALPACA_ROWS: dict[str, dict[str, Any]] = {
+    "plain": {"instruction": "Add.", "input": "", "output": "4"},
+    "with input": {"instruction": "Add.", "input": "2 and 2", "output": "4"},
+    "without the column": {"instruction": "Add.", "output": "4"},
+    "prompt only": {"instruction": "Add.", "input": ""},
+    "empty output": {"instruction": "Add.", "input": "", "output": ""},
+    "system and history": {
+        "instruction": "Add.",
+        "input": "2",
+        "output": "4",
+        "system": "Be brief.",
+        "history": [["Hi", "Hello"]],
+    },
+    "empty system and history": {
+        "instruction": "Add.",
+        "input": "2",
+        "output": "4",
+        "system": "",
+        "history": [],
+    },
+    "preference": {"instruction": "Add.", "input": "", "chosen": "4", "rejected": "5"},
+    "preference and output": {
+        "instruction": "Add.",
+        "input": "",
+        "output": "four",
+        "chosen": "4",
+        "rejected": "5",
+    },
+    "further columns": {
+        "instruction": "Add.",
+        "input": "",
+        "output": "4",
+        "text": "### Instruction",
+        "n": [1],
+    },
+}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".jsonl.gz"])
+def test_alpaca_rows_come_back(tmp_path: Path, suffix: str) -> None:
+    rows = list(ALPACA_ROWS.values())
+    (tmp_path / "in.json").write_text(json.dumps(rows, indent=2))
+    write_records(tmp_path / "native.jsonl", alpaca.read(tmp_path / "in.json"))
+    assert alpaca.write(read_records(tmp_path / "native.jsonl"), tmp_path / f"out{suffix}") == Counter()
+    assert load(tmp_path / f"out{suffix}") == rows
+
+
+@QUICK
+@given(
+    st.fixed_dictionaries(
+        {"instruction": texts},
+        optional={
+            "input": texts,
+            "output": texts,
+            "system": texts,
+            "history": st.lists(st.tuples(texts, texts).map(list), max_size=1),
+            "further": json_values,
+        },
+    )
+)
+def test_alpaca_round_trip_of_any_text(row: dict[str, Any]) -> None:
+    assert there_and_back("alpaca", [row]) == [row]
+
+
+def test_what_alpaca_cannot_hold(tmp_path: Path) -> None:
+    two = [Completion(content="a"), Completion(content="b", license="MIT")]
+    rows = [
+        Record([Message("user", "q")], completions=two, judgments=[Judgment(by="x", labels=[True, None])]),
+        Record([Message("tool", "q")], completions=[Completion(content="a")]),
+    ]
+    # The label chose the output, and is gone itself.
+    assert alpaca.write(rows, tmp_path / "out.json") == {
+        "completion": 2,
+        "completion.license": 1,
+        "judgment.by": 1,
+        "label": 1,
+        "prompt": 1,
+    }
+    assert load(tmp_path / "out.json") == [{"instruction": "q", "input": "", "output": "a"}]
+
+
+BROKEN = {
+    ("trl", '{"prompt": "a", "chosen": "b"}'): "go together",
+    ("trl", '{"promt": "a"}'): "none of TRL's columns",
+    ("trl", '{"prompt": "a", "completion": [{"role": "assistant", "content": "b"}]}'): "all be text",
+    ("trl", '{"chosen": "a", "rejected": [{"role": "assistant", "content": "b"}]}'): "all be text",
+    ("trl", '{"prompt": 1}'): "prompt",
+    ("trl", '{"prompt": [{"role": "assistant", "content": "b"}]}'): "ends with the assistant",
+    ("trl", '{"messages": [{"role": "user", "contnt": "b"}]}'): 'did you mean "content"',
+    ("trl", '{"messages": []}'): "is empty",
+    ("trl", '{"text": "a", "text": "b"}'): '"text" is there twice',
+    ("trl", '{"prompt": "a", "x": 1, "x": 1}'): '"x" is there twice',
+    ("trl", '{"chosen": [{"role": "user", "content": "b"}], "rejected": []}'): "no turn by the assistant",
+    ("hh-rlhf", '{"chosen": "a", "rejected": "b"}'): 'no turn begins with "Human:"',
+    ("hh-rlhf", '{"chosen": "\\n\\nHuman: a", "rejected": "\\n\\nHuman: a"}'): "no turn by the assistant",
+    ("hh-rlhf", '{"chosen": "a", "rejectd": "b"}'): 'did you mean "rejected"',
+    ("hh-rlhf", '{"chosen": "a", "chosen": "a", "rejected": "b"}'): "twice",
+    ("alpaca", '{"instrution": "a"}'): 'the key "instruction" is missing; did you mean "instrution"',
+    ("alpaca", '{"instruction": 1}'): "instruction",
+    ("alpaca", '{"instruction": "a", "chosen": "b"}'): "go together",
+    ("alpaca", '{"instruction": "a", "instruction": "b"}'): "twice",
+    ("alpaca", "[1]"): "object",
+}
+
+
+@pytest.mark.parametrize(("name", "line"), BROKEN)
+def test_a_broken_foreign_row_is_named_or_set_aside(name: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    good = {
+        "trl": TRL_ROWS["text"],
+        "hh-rlhf": {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
+        "alpaca": ALPACA_ROWS["plain"],
+    }[name]
+    path.write_text(f"{json.dumps(good)}\n{line}\n")
+    with pytest.raises(UserError) as error:
+        list(FORMATS[name].read(path))
+    assert str(error.value).startswith(f"{path}, line 2: ")
+    assert BROKEN[name, line] in str(error.value)
+    rejects = Rejects(tmp_path / "a.rejected.jsonl")
+    assert len(list(FORMATS[name].read(path, rejects))) == 1
+    assert rejects.count == 1
+
+
+@pytest.mark.parametrize("name", ["trl", "hh-rlhf", "alpaca"])
+@settings(max_examples=40, deadline=None)
+@given(row=records())
+def test_any_record_is_written_or_its_losses_are_counted(name: str, row: Record) -> None:
+    from alignment.data.formats.foreign import losses
+
+    module = FORMATS[name]
+    rows = module.rows(row, module.style_of(row)) if module is trl else module.rows(row)
+    again = [module.decode(json.dumps(r).encode(), "written") for r in rows]
+    lost = losses(row, again)
+    if not rows:
+        assert lost["prompt"] == 1
+    for record in again:
+        check_record(record, "written")
+    kept = [message_dict(m) for r in again for m in r.prompt + [t for c in r.completions for t in c.turns()]]
+    if not lost["prompt"] and again:
+        assert all(message_dict(m) in kept for m in row.prompt)
+
+
+def test_a_parquet_file_of_trl_columns_is_read(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [TRL_ROWS["messages with tools"], TRL_ROWS["messages"] | {"tools": None}]
+    table = pa.Table.from_pylist([row | {"tools": json.dumps(row["tools"])} for row in rows])
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = list(trl.read(tmp_path / "a.parquet"))
+    assert [message_dict(m) for m in found[0].prompt] == TRL_ROWS["messages with tools"]["messages"][:-1]
+    assert [r.tools for r in found] == [[{"type": "function"}], None]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "rows"),
+    [
+        ("hh-rlhf", "human/hh_harmless_test.jsonl.gz", 2312),
+        ("alpaca", "sft/alpaca_5000.json", 5000),
+        ("alpaca", "sft/rasbt_instruction.json", 1100),
+        ("alpaca", "judge/rasbt_preference.json", 1100),
+        ("alpaca", "formats/alpaca_en_demo.json", 999),
+    ],
+)
+def test_real_files_come_back_row_by_row(
+    shared_data: Path, tmp_path: Path, name: str, file: str, rows: int
+) -> None:
+    written = write_records(tmp_path / "native.jsonl", FORMATS[name].read(shared_data / file))
+    assert written.rows == rows
+    out = tmp_path / "out.json"
+    assert FORMATS[name].write(read_records(tmp_path / "native.jsonl"), out) == Counter()
+    assert load(out) == load(shared_data / file)
