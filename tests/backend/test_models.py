@@ -78,6 +78,13 @@ def test_adapter_of_a_policy_is_loaded_merged_and_stacked(toy_model: str, tmp_pa
     stacked = load_policy(ModelSection(path=adapter, lora=LoraSection(r=2)))
     assert not hasattr(stacked, "peft_config")
     assert torch.allclose(stacked.eval()(ids).logits, tuned, atol=1e-5)
+    second = perturbed_adapter(adapter, tmp_path / "second", task="CAUSAL_LM")
+    named = json.loads((Path(second) / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == adapter
+    twice = load_policy(ModelSection(path=second), trainable=False)(ids).logits
+    assert not torch.allclose(twice, tuned, atol=1e-3)
+    flat = export_model(second, tmp_path / "flat")
+    assert torch.allclose(load_policy(ModelSection(path=flat), trainable=False)(ids).logits, twice, atol=1e-4)
     merged = export_model(adapter, tmp_path / "merged")
     assert torch.allclose(
         load_policy(ModelSection(path=merged), trainable=False)(ids).logits, tuned, atol=1e-5
