@@ -1,12 +1,25 @@
-"""Hypothesis strategies for records: every field of the format, with the texts that break parsers."""
+"""Hypothesis strategies for records, with the texts that break parsers; and rows of foreign formats."""
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-from alignment.data.records import Comparison, Completion, Judgment, Message, Parent, Record, Source
+from alignment.data.formats import FORMATS, trl
+from alignment.data.records import (
+    Comparison,
+    Completion,
+    Judgment,
+    Message,
+    Parent,
+    Record,
+    Source,
+    check_record,
+)
 
 # Surrogates are not text; everything else is, quotes, newlines, "\u2028" and NUL included.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
@@ -119,3 +132,25 @@ def records(draw: st.DrawFn) -> Record:
         parent=draw(maybe(st.builds(Parent, id=names, completion=maybe(st.integers(0, 3))))),
         meta=draw(metas),
     )
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    text = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+    return json.loads(text) if text[:1] == b"[" else [json.loads(line) for line in text.splitlines()]
+
+
+def there_and_back(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Row -> record -> row, for each, with the rules checked and nothing lost on the way."""
+    module = FORMATS[name]
+    again = []
+    for row in rows:
+        record = module.decode(json.dumps(row).encode(), "here")
+        check_record(record, "here")
+        found = module.rows(record, module.style_of(record)) if module is trl else module.rows(record)
+        again += found
+    return again

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "alignkit.fingerprint"
 ROWS = "alignkit.rows"
-_BATCH = 1000  # rows at once: memory stays flat
+_READ, _WRITTEN = 1000, 5000  # rows at once: memory stays flat; what is written at once is a row group
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -24,7 +24,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, bytes]]:
     with _opened(path) as file:
         clean = {field.name: _cleaner(field.type) for field in file.schema_arrow}
         number = 0
-        for batch in file.iter_batches(_BATCH):
+        for batch in file.iter_batches(_READ):
             for row in batch.to_pylist():
                 number += 1
                 opened = {key: clean[key](value) for key, value in row.items() if value is not None}
@@ -78,7 +78,7 @@ class ParquetSink:
 
     def write(self, line: bytes) -> None:
         self._rows.append(_closed(msgspec.json.decode(line), COLUMNS))
-        if len(self._rows) == _BATCH:
+        if len(self._rows) == _WRITTEN:
             self._flush()
 
     def _flush(self) -> None:
