@@ -1,0 +1,99 @@
+"""Options of PPO: TRL's RLOOConfig, whose names are kept, with what an actor-critic needs besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from trl.trainer.rloo_config import RLOOConfig
+
+from alignment.errors import UserError
+from alignment.ppo.limits import refusal
+
+
+@dataclass
+class PPOConfig(RLOOConfig):
+    """RLOOConfig with the options of PPO.
+
+    Inherited and used as TRL documents them: `learning_rate` (the actor's), `beta` (KL coefficient),
+    `epsilon` and `epsilon_high` (ratio clip), `num_iterations` (epochs over a rollout),
+    `steps_per_generation`, `generation_batch_size`, `num_generations` (completions a prompt, 1 is enough),
+    `max_completion_length`, `normalize_advantages` (whitening over all valid tokens of all ranks),
+    `disable_dropout`.
+    Raises UserError for options that warp sampling or that PPO would ignore.
+    """
+
+    num_generations: int | None = 1
+    num_iterations: int = 2
+    adam_epsilon: float = 1e-5
+    disable_dropout: bool = True
+    normalize_advantages: bool = True
+    gradient_checkpointing: bool = False
+    logging_steps: float = 1
+
+    total_episodes: int | None = None
+    """Stop after so many completions, rounded down to whole rollouts; sets max_steps."""
+    critic_learning_rate: float | None = None
+    """Of the critic; null is nine times learning_rate."""
+    critic_warmup_steps: int = 10
+    """First optimiser steps that train the critic alone."""
+    critic_bias: Literal["zero", "mean"] = "zero"
+    """Where the critic's new head starts: at 0, or at the mean reward of the first rollout."""
+    gamma: float = 1.0
+    """Discount of rewards, a token."""
+    lam: float = 0.95
+    """λ of generalised advantage estimation."""
+    cliprange_value: float = 0.2
+    """How far a value may move from its old one before its loss is clipped."""
+    vf_coef: float = 0.1
+    """Weight of the value loss."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    kl_target: float | None = None
+    """Adapt the KL coefficient to keep the KL of a sequence near this; null keeps beta fixed."""
+    kl_horizon: int = 10_000
+    """Episodes over which the coefficient may change by a factor of about e^0.2."""
+    missing_eos_penalty: float = 1.0
+    """Taken off the score of a completion that does not end."""
+    reward_clip: float | None = 10.0
+    """Scores are clipped to ± this; null does not clip."""
+    scale_rewards: bool = False
+    """Divide scores by their running standard deviation."""
+    local_rollout_forward_batch_size: int | None = None
+    """Rows in a forward pass without gradients; null is per_device_train_batch_size."""
+    samples_per_rollout: int = 4
+    """Completions of each rollout that go to samples.jsonl."""
+
+    def __post_init__(self) -> None:
+        complaint = refusal({field.name: getattr(self, field.name) for field in fields(self)})
+        if complaint:
+            raise UserError(complaint)
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            # RLOO's last check: its advantages need two completions a prompt, PPO's do not.
+            if "at least 2 generations" not in str(error):
+                raise
+        rollout: int = self.generation_batch_size  # type: ignore[assignment]  # set by now, as the next is
+        steps: int = self.steps_per_generation  # type: ignore[assignment]
+        if steps % self.gradient_accumulation_steps:
+            raise UserError(
+                f"steps_per_generation ({steps}) must be a multiple of "
+                f"gradient_accumulation_steps ({self.gradient_accumulation_steps}): an optimiser step must "
+                "not mix two rollouts"
+            )
+        if self.kl_target is not None and self.beta == 0:
+            raise UserError("kl_target needs a beta above 0: the adaptive coefficient is multiplied, not set")
+        if self.total_episodes is not None:
+            if self.total_episodes < rollout:
+                raise UserError(
+                    f"total_episodes ({self.total_episodes}) is less than one rollout ({rollout} completions): "
+                    "lower generation_batch_size"
+                )
+            self.max_steps = self.total_episodes // rollout * self.updates_per_generation
+
+    @property
+    def updates_per_generation(self) -> int:
+        """Optimiser steps that one rollout gives."""
+        steps: int = self.steps_per_generation  # type: ignore[assignment]
+        return steps * self.num_iterations // self.gradient_accumulation_steps

@@ -1,0 +1,143 @@
+"""What PPO reports: sums that ranks add up, the metrics made of them under the field's names, and samples.
+
+Names with a slash are those of TRL's former PPOTrainer, so that old plots go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignment.ppo.losses import completion_mask, mean_variance, moments
+
+
+def rollout_sums(rollout: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over this rank's episodes and tokens, 0-d float64 each, in a fixed order."""
+    mask = completion_mask(rollout["lengths"], rollout["old_logps"].shape[1])
+    returns, values = rollout["returns"][mask], rollout["old_values"][mask]
+    _, score, score_squares = moments(rollout["scores"])
+    tokens, total_return, return_squares = moments(returns)
+    _, error, error_squares = moments(returns - values)
+    sums = {
+        "episodes": torch.tensor(len(mask)),
+        "tokens": tokens,
+        "score": score,
+        "score_squares": score_squares,
+        "reward": rollout["rewards"].sum(),
+        "kl": (rollout["old_logps"] - rollout["ref_logps"]).sum(),
+        "surprise": -rollout["old_logps"].sum(),
+        "entropy": rollout["entropy"].sum(),
+        "finished": rollout["finished"].sum(),
+        "value": values.sum(),
+        "return": total_return,
+        "return_squares": return_squares,
+        "error": error,
+        "error_squares": error_squares,
+    }
+    return {name: value.double() for name, value in sums.items()}
+
+
+def rollout_metrics(sums: Mapping[str, float], kl_coef: float, scale: float) -> dict[str, float]:
+    """From the sums of all ranks. Rewards and KL are means over episodes; KL and entropies are in nats."""
+    n, tokens = sums["episodes"], sums["tokens"]
+
+    def variance(count: float, name: str) -> float:
+        return mean_variance(torch.tensor([count, sums[name], sums[f"{name}_squares"]]).double())[1]
+
+    return_variance = variance(tokens, "return")
+    explained = 1 - variance(tokens, "error") / return_variance if return_variance > 0 else 0.0
+    reward, score, kl = sums["reward"] / n, sums["score"] / n, sums["kl"] / n
+    return {
+        "reward": reward,
+        "score": score,
+        "score_std": variance(n, "score") ** 0.5,
+        "kl": kl,
+        "kl_per_token": sums["kl"] / tokens,
+        "kl_coef": kl_coef,
+        "entropy": sums["entropy"] / tokens,
+        "eos_rate": sums["finished"] / n,
+        "reward_scale": scale,
+        "value/mean": sums["value"] / tokens,
+        "value/explained_variance": explained,
+        "objective/kl": kl,
+        "objective/entropy": sums["surprise"] / n,
+        "objective/non_score_reward": -kl_coef * kl,
+        "objective/rlhf_reward": reward,
+        "objective/scores": score,
+        "val/num_eos_tokens": sums["finished"],
+    }
+
+
+def update_metrics(sums: Sequence[float], tokens: float, actor: bool) -> dict[str, float]:
+    """From an optimiser batch's sums, ordered as PolicyLoss and ValueLoss; without `actor` critic only."""
+    loss, ratio, clipped, approx_kl, value_loss, value_clipped = (value / tokens for value in sums)
+    found = {"loss/value_avg": value_loss, "val/clipfrac_avg": value_clipped}
+    if actor:
+        found |= {
+            "loss/policy_avg": loss,
+            "val/ratio": ratio,
+            "policy/clipfrac_avg": clipped,
+            "policy/approxkl_avg": approx_kl,
+        }
+    return found
+
+
+class Clock:
+    """Seconds by phase. `with clock("score"):` counts what is inside, less what inner phases take."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("rollout", "score", "measure", "update"), 0.0)
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        started, before = time.perf_counter(), sum(self.seconds.values())
+        yield
+        inner = sum(self.seconds.values()) - before
+        self.seconds[phase] += time.perf_counter() - started - inner
+
+    def metrics(self, tokens: float) -> dict[str, float]:
+        """The seconds, and `tokens` completion tokens of all ranks a second; starts anew."""
+        found = {f"time/{phase}": seconds for phase, seconds in self.seconds.items()}
+        found["tokens_per_second"] = tokens / sum(self.seconds.values())
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        return found
+
+
+def write_samples(
+    path: Path, step: int, count: int, prompts: list[Any], texts: list[str], rollout: Mapping[str, Tensor]
+) -> None:
+    """Append the first `count` completions of a rollout, one JSON object a line."""
+    kl = (rollout["old_logps"] - rollout["ref_logps"]).sum(1)
+    reward = rollout["rewards"].sum(1)
+    with path.open("a", encoding="utf-8") as out:
+        for row in range(min(count, len(texts))):
+            sample = {
+                "step": step,
+                "prompt": prompts[row],
+                "completion": texts[row],
+                "score": float(rollout["scores"][row]),
+                "reward": float(reward[row]),
+                "kl": float(kl[row]),
+                "tokens": int(rollout["lengths"][row]),
+                "finished": bool(rollout["finished"][row]),
+            }
+            out.write(json.dumps(sample, ensure_ascii=False) + "\n")
+
+
+def drop_samples_from(path: Path, step: int) -> None:
+    """Forget the samples of rollouts that a run resumed at `step` is about to make again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)

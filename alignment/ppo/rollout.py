@@ -1,0 +1,73 @@
+"""A rollout: B prompts with completions as CPU tensors in a dict, and how it is cut for forward passes.
+
+    input_ids (B, L)      prompt and completion without a gap, padded on the right
+    prompt_lengths (B,)   lengths (B,) of the completions, EOS included
+    finished (B,), scores (B,)
+    old_logps, ref_logps, old_values, entropy, rewards, advantages, returns (B, T): one a completion token
+    order (S, b)          rows of the micro-batches of the current epoch
+    tokens (S/A,)         completion tokens of each optimiser batch, all ranks
+
+T is the longest completion, S the micro-batches of b rows, A those of an optimiser batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from alignment.ppo.losses import completion_mask
+
+Rollout = dict[str, Tensor]
+
+
+def pack(prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]], pad_id: int) -> Rollout:
+    """Token ids of prompts and of their completions, each at least one token -> ids and lengths."""
+    rows = [torch.tensor([*head, *tail]) for head, tail in zip(prompt_ids, completion_ids, strict=True)]
+    return {
+        "input_ids": pad_sequence(rows, batch_first=True, padding_value=pad_id),
+        "prompt_lengths": torch.tensor([len(ids) for ids in prompt_ids]),
+        "lengths": torch.tensor([len(ids) for ids in completion_ids]),
+    }
+
+
+def forward_arguments(rollout: Rollout, rows: Tensor) -> Rollout:
+    """What `actor_critic_forward` takes for these rows (b,), cut to the longest of them."""
+    starts, lengths = rollout["prompt_lengths"][rows], rollout["lengths"][rows]
+    which, step = completion_mask(lengths, int(lengths.max())).nonzero(as_tuple=True)
+    ids = rollout["input_ids"][rows, : int((starts + lengths).max())]
+    return {"input_ids": ids, "rows": which, "places": starts[which] + step - 1}
+
+
+def token_values(rollout: Rollout, rows: Tensor, names: Sequence[str]) -> Rollout:
+    """The (B, T) tensors `names` at the N completion tokens of these rows, (N,), in the forward's order."""
+    mask = completion_mask(rollout["lengths"][rows], rollout[names[0]].shape[1])
+    return {name: rollout[name][rows][mask] for name in names}
+
+
+def measure(rollout: Rollout, size: int, forward: Callable[[Rollout], Rollout]) -> Rollout:
+    """What `forward` gives for `forward_arguments`, (N,) each by name, as (B, T), 0 past the last token.
+
+    `size` rows at a time, of like length, so that they are padded little.
+    """
+    lengths = rollout["lengths"]
+    found: Rollout = {}
+    for rows in (rollout["prompt_lengths"] + lengths).argsort(stable=True).split(size):
+        mask = completion_mask(lengths[rows], int(lengths.max()))
+        for name, values in forward(forward_arguments(rollout, rows)).items():
+            table = found.setdefault(name, torch.zeros(len(lengths), mask.shape[1]))
+            table[rows] = torch.zeros(mask.shape).masked_scatter_(mask, values.float().cpu())
+    return found
+
+
+def shuffled(rollout: Rollout, rows_per_update: int) -> Tensor:
+    """A random order of the rows, (updates, rows of an optimiser batch).
+
+    Within an optimiser batch the rows are sorted by length, so that a micro-batch cut from it is padded
+    little; the loss does not depend on how it is cut.
+    """
+    total = rollout["prompt_lengths"] + rollout["lengths"]
+    order = torch.randperm(len(total)).view(-1, rows_per_update)
+    return order.gather(1, total[order].argsort(dim=1, stable=True))

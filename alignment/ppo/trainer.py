@@ -1,0 +1,411 @@
+"""PPO (Schulman et al., arXiv 1707.06347) for language models, on TRL's RLOOTrainer.
+
+RLOOTrainer brings prompts, generation (transformers or vLLM), PEFT and logging. Ours is what RLOO has not:
+a critic, GAE, shaped rewards, PPO's losses, and a resume that repeats an unbroken run bit for bit. A cycle is
+roll out, score, measure, returns, and then the updates; each is a method. Formulas are in losses.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from trl import RLOOTrainer
+from trl.models import prepare_deepspeed, prepare_fsdp
+from trl.trainer.utils import disable_dropout_in_model, use_adapter
+
+from alignment.errors import UserError
+from alignment.ppo import losses
+from alignment.ppo.config import PPOConfig
+from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, unwrap
+from alignment.ppo.metrics import (
+    Clock,
+    drop_samples_from,
+    rollout_metrics,
+    rollout_sums,
+    update_metrics,
+    write_samples,
+)
+from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shuffled, token_values
+from alignment.ppo.sampling import PromptSampler, own_distribution, safe_sync
+
+# (prompts as messages, completions as text, whether each ended by itself) -> one score each
+Reward = Callable[[list[Any], list[str], list[bool]], Sequence[float]]
+CRITIC, STATE = "critic.safetensors", "ppo.json"  # in a checkpoint
+
+
+class PPOTrainer(RLOOTrainer):
+    """Trains a policy and a critic on a reward.
+
+    Args:
+        model: the policy, a causal language model or a PeftModel of one; as given it is also the reference.
+        reward: any callable of the shape above; it sees each text once.
+        train_dataset: rows with "prompt" (messages, or plain text).
+        critic: None builds one from the policy.
+        peft_config: an adapter for TRL to put on the policy; the critic then gets one of its own.
+        samples_path: JSON lines of sampled completions; None writes none.
+
+    Raises UserError for a dataset that does not fill one rollout, and for rewards that are not numbers.
+    """
+
+    args: Any  # a PPOConfig; TRL leaves numbers optional that are always set
+    model: Any
+    ref_model: Any
+    train_dataset: Any
+    loss_is_scaled_for_ga = True  # a micro-batch's loss is its share of the optimiser batch's mean
+    _name = "PPO"
+    _tag_names = ["trl", "ppo"]  # noqa: RUF012 (declared so by TRL)
+    _paper = {"title": "Proximal Policy Optimization", "id": "1707.06347"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        reward: Reward,
+        args: PPOConfig,
+        train_dataset: Dataset,
+        processing_class: PreTrainedTokenizerBase,
+        critic: Critic | None = None,
+        peft_config: LoraConfig | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        samples_path: str | Path | None = None,
+    ) -> None:
+        _check(train_dataset, reward, args)
+        set_seed(args.seed)
+        lora: Any = model.peft_config["default"] if isinstance(model, PeftModel) else peft_config
+        if critic is None:
+            sharded = args.distributed_state.distributed_type.value in ("FSDP", "DEEPSPEED")
+            critic = critic_of_policy(model, lora, share=not sharded)
+        # TRL would load the reference from where the policy's config says it came from: ours is the policy.
+        reference = copy.deepcopy(model).eval().requires_grad_(False) if lora is None and args.beta else None
+        beta, args.beta = args.beta, 0.0
+        super().__init__(
+            model=model,
+            reward_funcs=_scored_here,
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            peft_config=peft_config,
+        )
+        args.beta = self.beta = self.kl_coef = beta
+        self.reward = reward
+        self.scale = losses.RunningScale()
+        self.samples_path = None if samples_path is None else Path(samples_path)
+        if self.place_model_on_device:
+            self._move_model_to_device(critic, args.device)
+        if args.gradient_checkpointing:  # Trainer reaches the policy's layers only
+            unwrap(critic.backbone).gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+        join(self.model, critic)
+        if reference is not None:
+            disable_dropout_in_model(reference)
+            join(reference, None)
+            self.ref_model = self._prepare_reference(reference)
+        self.rollout: Rollout = {}
+        self._sums: Tensor | None = None
+        self.clock = Clock()
+
+    @property
+    def policy(self) -> Any:
+        """The unwrapped policy, critic attached."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def _prepare_reference(self, reference: Any) -> Any:
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(reference, self.accelerator)
+        if self.is_fsdp_enabled:
+            return prepare_fsdp(reference, self.accelerator)
+        return self.accelerator.prepare_model(reference, evaluation_mode=True)
+
+    # ---- a cycle: rollout, score, measure, returns ----
+
+    @property
+    def _position(self) -> int:
+        """Micro-batches since the start of the cycle."""
+        return self._step % (self.args.steps_per_generation * self.num_iterations)
+
+    def _prepare_inputs(self, examples: Any) -> dict[str, Any]:
+        """A micro-batch of the current rollout; at the start of a cycle, of a new one for `examples`."""
+        if self._position == 0:
+            self.rollout = self._generate_and_score_completions(examples)
+        micro = self._position % self.args.steps_per_generation
+        if micro == 0:  # an epoch over the rollout begins
+            accumulation = self.args.gradient_accumulation_steps
+            order = shuffled(self.rollout, self.args.per_device_train_batch_size * accumulation)
+            self.rollout["tokens"] = self._sum(self.rollout["lengths"][order].sum(dim=1).double())
+            self.rollout["order"] = order.view(self.args.steps_per_generation, -1)
+        rows = self.rollout["order"][micro]
+        per_token = ("old_logps", "old_values", "advantages", "returns")
+        return {
+            "forward": self._on_device(forward_arguments(self.rollout, rows)),
+            "tokens": self.rollout["tokens"][micro // self.args.gradient_accumulation_steps],
+            **self._on_device(token_values(self.rollout, rows, per_token)),
+        }
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Rollout:
+        """All that the updates of a cycle need, for one completion of each prompt of this rank."""
+        prompts = [row["prompt"] for row in inputs]
+        with self.clock("rollout"):
+            rollout, texts = self._roll_out(prompts)
+        with self.clock("score"):
+            rollout["scores"] = self._score(prompts, texts, rollout["finished"].tolist())
+            shaped = self._shape(rollout)
+        with self.clock("measure"):
+            size = self.args.local_rollout_forward_batch_size or self.args.per_device_train_batch_size
+            rollout |= measure(rollout, size, self._measure)
+        rollout |= self._returns(rollout, shaped)
+        self._finish_rollout(rollout, prompts, texts)
+        return rollout
+
+    def _roll_out(self, prompts: list[Any]) -> tuple[Rollout, list[str]]:
+        """Sample a completion for each prompt from the policy, unwarped."""
+        with own_distribution(self.policy), safe_sync(self.policy) if self.use_vllm else nullcontext():
+            prompt_ids, completion_ids, completions = self._generate(prompts)
+        rollout = pack(prompt_ids, completion_ids, self._tokenizer.pad_token_id)
+        rollout["finished"] = torch.tensor([ids[-1] in self.eos_token_ids for ids in completion_ids])
+        return rollout, [item if isinstance(item, str) else item[0]["content"] for item in completions]
+
+    def _score(self, prompts: list[Any], texts: list[str], finished: list[bool]) -> Tensor:
+        """(B,) float32, from one call of the reward."""
+        scores = torch.tensor([float(score) for score in self.reward(prompts, texts, finished)])
+        if len(scores) != len(texts):
+            raise UserError(f"the reward gave {len(scores)} scores for {len(texts)} completions")
+        if not bool(scores.isfinite().all()):
+            row = int((~scores.isfinite()).nonzero()[0, 0])
+            raise UserError(
+                f"the reward is {scores[row]} for completion {texts[row]!r} of prompt {prompts[row]!r}"
+            )
+        return scores
+
+    def _shape(self, rollout: Rollout) -> Tensor:
+        """(B,) scores as they enter the rewards: scaled, clipped, less the penalty for no EOS."""
+        args, scale = self.args, 1.0
+        if args.scale_rewards:
+            self.scale.update(self._sum(losses.moments(rollout["scores"])))
+            scale = self.scale.scale
+        shaped = losses.clipped_scores(
+            rollout["scores"], rollout["finished"], scale, args.reward_clip, args.missing_eos_penalty
+        )
+        if args.critic_bias == "mean" and self.state.global_step == 0:
+            mean, _ = losses.mean_variance(self._sum(losses.moments(shaped)))
+            self.policy.critic.head.bias.data.fill_(mean)
+        return shaped
+
+    def _measure(self, batch: Rollout) -> Rollout:
+        """Log-probabilities under policy and reference, values and entropies, before any update."""
+        batch = self._on_device(batch)
+        with torch.no_grad(), self.accelerator.autocast():
+            now = self.model(**batch, entropy=True)
+            then = self._reference_logps(batch) if self.beta else now["logps"]
+        found = {"old_logps": now["logps"], "old_values": now["values"], "entropy": now["entropy"]}
+        return {**found, "ref_logps": then}
+
+    def _reference_logps(self, batch: Rollout) -> Tensor:
+        """Of the policy as given: a frozen copy, or with an adapter its base or TRL's copy of the adapter."""
+        if self.ref_model is not None:
+            return self.ref_model(**batch, critic=False)["logps"]
+        with use_adapter(self.policy, "ref" if "ref" in self.policy.peft_config else None):
+            return self.model(**batch, critic=False)["logps"]
+
+    def _returns(self, rollout: Rollout, shaped: Tensor) -> Rollout:
+        """Per-token rewards, returns, and advantages whitened over the valid tokens of all ranks: (B, T)."""
+        args, lengths = self.args, rollout["lengths"]
+        rewards = losses.shaped_rewards(
+            rollout["old_logps"], rollout["ref_logps"], shaped, lengths, self.kl_coef
+        )
+        advantages, returns = losses.gae(rewards, rollout["old_values"], lengths, args.gamma, args.lam)
+        if args.normalize_advantages:
+            mask = losses.completion_mask(lengths, rewards.shape[1])
+            advantages = losses.whiten(advantages, self._sum(losses.moments(advantages[mask]))) * mask
+        return {"rewards": rewards, "advantages": advantages, "returns": returns}
+
+    # ---- updates ----
+
+    @property
+    def _warming_up(self) -> bool:
+        return self.state.global_step < self.args.critic_warmup_steps
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        warming_up = self._warming_up
+        with self.clock("update"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            if warming_up:  # no gradient, not a zero one: Adam's step count must not move
+                with critic_apart(self.policy):
+                    self.policy.zero_grad(set_to_none=True)
+        if self._position == 0:
+            for name, value in self.clock.metrics(self.rollout["tokens"].sum().item()).items():
+                self._metrics["train"][name].append(value)
+        return loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """This micro-batch's share of the mean over the tokens of the optimiser batch, all ranks.
+
+        L = L_π + vf_coef·L_V − entropy_coef·H; during the critic's warm-up vf_coef·L_V alone.
+        """
+        args = self.args
+        # DDP needs a gradient of every parameter, so the actor rests only where there is one process.
+        actor = not self._warming_up or self.accelerator.num_processes > 1
+        out = model(**inputs["forward"], actor=actor, entropy=actor and args.entropy_coef != 0)
+        value = losses.value_loss(
+            out["values"], inputs["old_values"], inputs["returns"], args.cliprange_value
+        )
+        loss = args.vf_coef * value.loss
+        policy = losses.PolicyLoss(*torch.zeros(4, device=loss.device))
+        if not self._warming_up:
+            policy = losses.policy_loss(
+                out["logps"], inputs["old_logps"], inputs["advantages"], self.epsilon_low, self.epsilon_high
+            )
+            loss = loss + policy.loss
+            if args.entropy_coef:
+                loss = loss - args.entropy_coef * out["entropy"].sum()
+        elif actor:
+            loss = loss + 0.0 * out["logps"].sum()
+        self._tally(torch.stack([x.detach().double() for x in (*policy, *value)]), inputs["tokens"])
+        # DDP takes the mean of the ranks' gradients, and we want the sum.
+        return loss * self.accelerator.num_processes / inputs["tokens"].item()
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Trainer's groups for the policy, and one for the critic with its own learning rate."""
+        if self.optimizer is not None:
+            return self.optimizer
+        with critic_apart(self.policy):
+            optimizer = super().create_optimizer(model)
+        rate = self.args.critic_learning_rate
+        group = {
+            "params": [p for p in self.policy.critic.parameters() if p.requires_grad],
+            "lr": 9 * self.args.learning_rate if rate is None else rate,
+            "weight_decay": self.args.weight_decay,
+        }
+        optimizer.add_param_group(group)
+        return optimizer
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Actor and critic are clipped apart, so that a large error of the critic does not slow the actor."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            return super()._clip_grad_norm(model)
+        self.accelerator.unscale_gradients()
+        clip, limit = torch.nn.utils.clip_grad_norm_, self.args.max_grad_norm
+        self._metrics["train"]["value/grad_norm"].append(clip(self.policy.critic.parameters(), limit).item())
+        with critic_apart(self.policy):
+            return clip(self.policy.parameters(), limit)
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> PromptSampler:
+        """RLOOTrainer's, with an order that a resumed run finds again in any epoch."""
+        return PromptSampler(self.train_dataset, self.args, lambda: self.state.global_step)
+
+    # ---- checkpoints ----
+
+    @property
+    def _saved_whole(self) -> bool:
+        """FSDP and DeepSpeed save and load the model that they wrap in their own way, critic and all."""
+        return self.is_deepspeed_enabled or self.is_fsdp_enabled
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The policy alone."""
+        if state_dict is not None:
+            state_dict = {name: value for name, value in state_dict.items() if not name.startswith("critic.")}
+        with critic_apart(self.policy):
+            super()._save(output_dir, state_dict)
+        # TRL's copy of a given adapter is made again from the model as given.
+        shutil.rmtree(Path(output_dir or self.args.output_dir, "ref"), ignore_errors=True)
+
+    def save_critic(self, path: str | Path) -> None:
+        """Write the critic's trained weights to one safetensors file, whole or not at all."""
+        if self.args.should_save and not self._saved_whole:
+            temporary = f"{path}.tmp"
+            self.policy.critic.save(temporary)
+            os.replace(temporary, path)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Besides: critic, KL coefficient and running scale, and within a cycle the rollout it works on."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        os.makedirs(output_dir, exist_ok=True)
+        self.save_critic(Path(output_dir, CRITIC))
+        if self.args.should_save:
+            state = {"kl_coef": self.kl_coef, "scale": vars(self.scale)}
+            Path(output_dir, STATE).write_text(json.dumps(state, indent=2))
+        if self._position:
+            torch.save({**self.rollout, "step": torch.tensor(self._position)}, self._rollout_file(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with critic_apart(self.policy):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if not self._saved_whole:
+            self.policy.critic.load(Path(resume_from_checkpoint, CRITIC))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        state = json.loads(Path(checkpoint, STATE).read_text())
+        self.kl_coef, self.scale = state["kl_coef"], losses.RunningScale(**state["scale"])
+        if self._rollout_file(checkpoint).is_file():
+            self.rollout = torch.load(self._rollout_file(checkpoint), weights_only=True)
+            self._step = int(self.rollout.pop("step"))
+        if self.samples_path is not None and self.accelerator.is_main_process:
+            drop_samples_from(self.samples_path, self.state.global_step)
+
+    def _rollout_file(self, folder: str) -> Path:
+        return Path(folder, f"rollout_{self.accelerator.process_index}.pt")
+
+    # ---- metrics ----
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """`values` added up over all ranks, on the CPU."""
+        return self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum").cpu()
+
+    def _on_device(self, tensors: Rollout) -> Rollout:
+        return {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
+
+    def _finish_rollout(self, rollout: Rollout, prompts: list[Any], texts: list[str]) -> None:
+        """Metrics and samples of a rollout; then the KL coefficient of the next one."""
+        sums = rollout_sums(rollout)
+        totals = dict(zip(sums, self._sum(torch.stack(list(sums.values()))).tolist(), strict=True))
+        for name, value in rollout_metrics(totals, self.kl_coef, self.scale.scale).items():
+            self._metrics["train"][name].append(value)
+        if self.samples_path is not None and self.accelerator.is_main_process:
+            count = self.args.samples_per_rollout
+            write_samples(self.samples_path, self.state.global_step, count, prompts, texts, rollout)
+        target, episodes = self.args.kl_target, totals["episodes"]
+        if target is not None:
+            kl = totals["kl"] / episodes
+            self.kl_coef = losses.next_kl_coef(self.kl_coef, kl, target, episodes, self.args.kl_horizon)
+
+    def _tally(self, sums: Tensor, tokens: Tensor) -> None:
+        """Add a micro-batch's sums; at the end of the optimiser batch make metrics of them."""
+        self._sums = sums if self._sums is None else self._sums + sums
+        if self.accelerator.sync_gradients:
+            totals = self._sum(self._sums).tolist()
+            for name, value in update_metrics(totals, tokens.item(), not self._warming_up).items():
+                self._metrics["train"][name].append(value)
+            self._sums = None
+
+
+def _check(dataset: Any, reward: Any, args: Any) -> None:
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"train_dataset must be a datasets.Dataset, got {type(dataset).__name__}")
+    if isinstance(reward, torch.nn.Module):
+        raise TypeError(
+            "reward must be a callable of (prompts, completions, finished), such as a scorer's .score"
+        )
+    prompts = args.generation_batch_size // args.num_generations
+    if len(dataset) < prompts:
+        raise UserError(
+            f"{len(dataset)} prompts do not fill one rollout of {prompts}: give more prompts, or lower "
+            "trainer.generation_batch_size"
+        )
+
+
+def _scored_here(prompts: list[Any], **kwargs: Any) -> list[float | None]:
+    """Stands where TRL wants a reward function: `_score` takes any callable, PeftModels' scorers included."""
+    raise RuntimeError("PPOTrainer scores rollouts itself")
