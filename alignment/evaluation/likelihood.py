@@ -22,17 +22,19 @@ class LogProb(NamedTuple):
 def completion_log_probs(
     model: PreTrainedModel,
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-    token_budget: int = 16_384,
+    token_budget: int | None = None,
     progress: Any = None,
 ) -> list[LogProb]:
     """One `LogProb` for each (prompt ids, completion ids), in order. Prompts hold at least one token.
 
     Computed in float32 from the model's logits, at temperature 1, in batches of like length of at most
-    `token_budget` padded tokens. An empty completion has log-probability 0 over 0 tokens.
+    `token_budget` padded tokens (default 16,384 on a GPU; 1,024 on a CPU, whose cache then holds what a layer
+    makes, which is twice as fast). An empty completion has log-probability 0 over 0 tokens.
     """
     import torch
 
-    budget = min(token_budget, max(1, MOST_LOGITS // model.config.get_text_config().vocab_size))
+    default = 1_024 if model.device.type == "cpu" else 16_384
+    budget = min(token_budget or default, max(1, MOST_LOGITS // model.config.get_text_config().vocab_size))
     results = [LogProb(0.0, 0)] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i][0]) - len(rows[i][1]), i))
     start = 0

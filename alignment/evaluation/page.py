@@ -112,18 +112,29 @@ def _models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
                 seconds(f["seconds"]),
             ]
         )
-    page.table(
-        ["candidate", "KL, nats an answer", "words", "ended", "judge's score", "log-likelihood", "training"],
-        rows,
-    )
-    base = evidence.config.base
-    page.text(
-        "KL: how far the model has moved from the one it was trained from, estimated on its own samples at "
-        "temperature 1 (the mean over answers of the summed log-ratio). Ended: the share of answers that the "
-        "model closed by itself within the limit of "
-        f"{evidence.config.generation.max_new_tokens} tokens."
-        + (f" Log-likelihood: nats a token of its answers under the frozen {base}." if base else "")
-    )
+    heads = [
+        "candidate",
+        "KL, nats an answer",
+        "words",
+        "ended",
+        "judge's score",
+        "log-likelihood",
+        "training",
+    ]
+    known = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
+    page.table([heads[i] for i in known], [[row[i] for i in known] for row in rows])
+    base, limit = evidence.config.base, evidence.config.generation.max_new_tokens
+    notes = [
+        f"Ended: the share of answers closed by the model itself, within {limit} tokens where it was sampled."
+    ]
+    if 1 in known:
+        notes.append(
+            "KL: how far the model has moved from the one it was trained from, estimated on its own samples at "
+            "temperature 1, as far as they go (the mean over answers of the summed log-ratio)."
+        )
+    if base:
+        notes.append(f"Log-likelihood: nats a token of the answers under the frozen {base}.")
+    page.text(" ".join(notes))
     moved = [
         (f"{name} from {f['parent']}", f["kl"], f["kl_interval"]["low"], f["kl_interval"]["high"])
         for name, f in report["stages"].items()

@@ -241,8 +241,8 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
     if max(cut.values()) > 0.5:
         found.append(
-            f"Many answers were cut off at {config.generation.max_new_tokens} tokens ({_shares(cut, 0.5)}); "
-            "raise generation.max_new_tokens to judge whole ones."
+            f"Many answers were cut off before their end ({_shares(cut, 0.5)}); generation.max_new_tokens is "
+            f"{config.generation.max_new_tokens}, raise it to judge whole ones."
         )
     empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
     if max(empty.values()) > 0.0:

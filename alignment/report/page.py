@@ -27,6 +27,7 @@ from alignment.report.text import escape, number
 
 Tone = Literal["good", "bad", "unsure", "plain"]
 Cell = str | int | float | None
+SHORT = 28  # characters of a table cell that are kept on one line
 
 
 @dataclass
@@ -159,7 +160,8 @@ def _column(column: Column) -> str:
 
 def _cell(tag: str, value: Cell, right: bool) -> str:
     shown = value if isinstance(value, str) else number(value)
-    return f"<{tag}{' class=number' if right else ''}>{escape(shown)}</{tag}>"
+    kind = "number" if right else "short" if len(shown) <= SHORT else ""
+    return f'<{tag} class="{kind}">{escape(shown)}</{tag}>' if kind else f"<{tag}>{escape(shown)}</{tag}>"
 
 
 @cache
