@@ -73,3 +73,36 @@ def serving(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+class Visitor:
+    """One person's browser context, with everything noted that must not happen."""
+
+    def __init__(self, browser: Any, base: str, **options: Any) -> None:
+        self.base = base
+        self.context = browser.new_context(base_url=base, **options)
+        self.context.set_default_timeout(15_000)
+        self.context.route(lambda url: not url.startswith((base, "data:", "blob:")), self._abort)
+        self.foreign: list[str] = []
+        self.faults: list[str] = []
+        self.page = self.new_page()
+
+    def new_page(self) -> Any:
+        page = self.context.new_page()
+        page.on("dialog", lambda dialog: (self.faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("pageerror", lambda error: self.faults.append(f"error {error}"))
+        page.on("request", self._look)
+        return page
+
+    def _abort(self, route: Any) -> None:
+        self.foreign.append(route.request.url)
+        route.abort()
+
+    def _look(self, request: Any) -> None:
+        if "/gradio_api/" in request.url:
+            self.faults.append(f"gradio {request.url}")
+
+    def open(self) -> Any:
+        self.page.goto("/app/")
+        self.page.wait_for_selector(".rb[data-ready]")
+        return self.page

@@ -117,8 +117,8 @@ class Board {
       this.goTo(missing);
       return;
     }
-    const { key, ranks, allBad, seconds } = this.work;
-    const body = { submit_key: key, revision: 1, ranks, all_bad: allBad, seconds, guideline_version: this.task.guideline.version };
+    const { ranks, allBad, seconds } = this.work;
+    const body = { submit_key: newKey(), revision: 1, ranks, all_bad: allBad, seconds, guideline_version: this.task.guideline.version };
     this.setBusy(true);
     clearTimeout(this.draftTimer);
     this.keep(body); // from here on a reload sends it again, under the same key
@@ -164,8 +164,8 @@ class Board {
   }
 
   payload() {
-    const { ranks, allBad, seconds, key } = this.work;
-    return { ranks, all_bad: allBad, seconds, key };
+    const { ranks, allBad, seconds } = this.work;
+    return { ranks, all_bad: allBad, seconds };
   }
 
   async sendDraft(leaving) {
@@ -418,7 +418,6 @@ function restored(draft, count) {
     ranks: fits ? [...payload.ranks] : Array(count).fill(null),
     allBad: payload.all_bad === true,
     seconds: Number(payload.seconds) || 0,
-    key: payload.key || newKey(),
     seq: draft?.client_seq ?? 0,
   };
 }

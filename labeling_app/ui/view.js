@@ -102,7 +102,7 @@ export function paint(parts, work, current, act) {
     one.node.setAttribute("aria-label", `Output ${one.letter}, ${one.place.textContent}`);
   });
   const complete = work.allBad || !work.ranks.includes(null);
-  parts.submit.setAttribute("aria-disabled", String(!complete));
+  parts.submit.dataset.complete = complete; // never disabled: it says what is missing
   parts.allBad.setAttribute("aria-pressed", String(work.allBad));
   parts.grid.dataset.allbad = work.allBad;
   parts.strip.replaceChildren(...strip(parts.cards, work, counts, act));

@@ -5,12 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from labeling_helpers import Visitor, add_people, serving
 
-from labeling_app.store.database import Store
+from labeling_app.auth import COOKIE
+from labeling_app.server import create_app
+from labeling_app.store import people
+from labeling_app.store.database import Store, utcnow
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +89,47 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
     if request.param == "postgresql":
         made.downgrade("base")
     made.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's chromium, through Playwright."""
+    playwright_api = pytest.importorskip("playwright.sync_api")
+    path = CHROMIUM if Path(CHROMIUM).exists() else shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(store: Store) -> Iterator[str]:
+    """The address of a real server on `store`."""
+    with serving(create_app(store)) as base:
+        yield base
+
+
+@pytest.fixture
+def visit(chromium: Any, store: Store, site: str) -> Iterator[Callable[..., Visitor]]:
+    """Open a context, signed in as `login` unless it is None; at the end nothing forbidden has happened."""
+    visitors: list[Visitor] = []
+
+    def make(login: str | None = "anna", **options: Any) -> Visitor:
+        visitor = Visitor(chromium, site, **options)
+        visitors.append(visitor)
+        if login is not None:
+            with store.write() as tx:
+                row = people.find_login(tx, login)
+            row = row or add_people(store, login)[0]
+            with store.write() as tx:
+                token = people.open_session(tx, utcnow(), row["id"], login, "test")
+            visitor.context.add_cookies([{"name": COOKIE, "value": token, "url": site, "httpOnly": True}])
+        return visitor
+
+    yield make
+    for visitor in visitors:
+        visitor.context.close()
+        assert visitor.faults == []
+        assert visitor.foreign == []

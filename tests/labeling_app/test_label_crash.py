@@ -44,7 +44,7 @@ def start_server(url: str, port: int) -> subprocess.Popen[bytes]:
 
 
 class Annotator(threading.Thread):
-    """Ranks as fast as it can; a submit without an answer is sent again under the same key, as the page does."""
+    """Ranks as fast as it can; a submit without an answer is sent again under its key, as on the page."""
 
     def __init__(self, base: str, token: str, name: str, stop: threading.Event) -> None:
         super().__init__()

@@ -1,0 +1,141 @@
+"""How the annotate page looks, and what texts of models can do to it: on a phone, in the dark, hostile."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from alignment.data.records import Completion, Message, Record
+from labeling_app import transfer
+from labeling_app.store.database import Store
+from labeling_app.store.models import judgments
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone(visit: Any, store: Store, scheme: str) -> None:
+    """320 px: nothing sticks out, every button is 44 px, ranking by touch works."""
+    text = "A long paragraph of text. " * 30 + "x" * 200
+    record = Record(
+        prompt=[Message("user", "p" * 120)],
+        completions=[Completion(content=f"{n}. {text}") for n in range(8)],
+    )
+    transfer.import_records(store, [record])
+    visitor = visit(
+        viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True, color_scheme=scheme
+    )
+    page = visitor.open()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('.rb button, .rb-choice')]
+        .filter(node => node.checkVisibility()).map(node => [node.innerText, node.getBoundingClientRect()])
+        .filter(([, box]) => box.width < 44 || box.height < 44).map(([text]) => text)"""
+    )
+    assert small == []
+    light, ink = page.evaluate(
+        """() => [getComputedStyle(document.body).backgroundColor,
+        getComputedStyle(document.querySelector('.rb')).color]
+        .map(color => color.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 765)"""
+    )
+    assert (light > ink) == (scheme == "light")
+    assert abs(light - ink) > 0.6
+    for letter, rank in zip("ABCDEFGH", (8, 7, 6, 5, 4, 3, 2, 1), strict=True):
+        group = page.get_by_role("radiogroup", name=f"Rank of output {letter}")
+        group.get_by_role("radio", name=re.compile(rf"^{rank}\b")).tap()
+    page.get_by_role("button", name="Submit").tap()
+    expect(page.get_by_role("heading", name="No tasks left")).to_be_visible()
+    with store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(judgments)) == 1
+
+
+def test_conversations_and_raw_text(visit: Any, store: Store) -> None:
+    record = Record(
+        prompt=[
+            Message("system", "Be *brief*."),
+            Message("user", "Hello"),
+            Message("assistant", "Hi **there**"),
+            Message("user", "# not a heading"),
+        ],
+        completions=[Completion(content="**bold** and $x^2$"), Completion(content="")],
+    )
+    transfer.import_records(store, [record])
+    page = visit().open()
+    prompt = page.get_by_role("region", name="Prompt")
+    expect(prompt.get_by_text("Be *brief*.")).to_be_visible()
+    expect(prompt.get_by_text("# not a heading")).to_be_visible()
+    expect(prompt.locator("strong")).to_have_text("there")
+    expect(page.locator(".rb-cards strong")).to_have_text("bold")
+    expect(page.locator(".rb-cards msup")).to_have_count(1)
+    expect(page.get_by_text("(an empty text)")).to_be_visible()
+    page.get_by_role("button", name="Raw text").click()
+    expect(page.get_by_text("**bold** and $x^2$")).to_be_visible()
+    expect(page.locator(".rb-cards strong")).to_have_count(0)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><animate onbegin=alert(1) attributeName=x></svg>",
+    "<svg><script>alert(1)</script></svg>",
+    "<iframe src='javascript:alert(1)'></iframe><iframe srcdoc='<script>alert(1)</script>'></iframe>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+    "[link](javascript:alert(1)) [two](JaVaScRiPt&colon;alert(1))",
+    "[three](data:text/html,<script>alert(1)</script>)",
+    '![x](http://evil.test/a.png) ![y](javascript:alert(1)) !["onerror="alert(1)](x)',
+    "<http://evil.test/> <javascript:alert(1)>",
+    '[a](http://x "onmouseover=alert(1) x=")',
+    "${alert(1)} {{alert(1)}} {{constructor.constructor('alert(1)')()}} #{alert(1)} <%= alert(1) %>",
+    "`${alert(1)}` ```\n${alert(1)}\n```",
+    "$\\text{<img src=x onerror=alert(1)>}$ $\\href{javascript:alert(1)}{x}$",
+    "$$\\unicode{<script>alert(1)</script>}$$ \\(\\style{x:expression(alert(1))}{y}\\)",
+    "</div></template></textarea></title><script>alert(1)</script>",
+    "<a href='javascript:alert(1)' autofocus onfocus=alert(1) tabindex=1>x</a>",
+    "<input autofocus onfocus=alert(1)>",
+    "<style>@import 'http://evil.test/x.css'; * { background: url(http://evil.test/y) }</style>",
+    "<link rel=stylesheet href=http://evil.test/z.css>",
+    "<meta http-equiv=refresh content='0;url=http://evil.test'>",
+    "<form action=http://evil.test><button>x</button></form><base href=http://evil.test/>",
+    "<details open ontoggle=alert(1)>x</details>",
+    "<video><source onerror=alert(1)></video><marquee onstart=alert(1)>",
+    "\x00<scr\x00ipt>alert(1)</script>\u2028alert(1)//\u202e",
+    "| a |\n|---|\n| <img src=x onerror=alert(1)> |\n\n> <svg/onload=alert(1)>",
+]
+
+
+def test_hostile_texts_run_nothing(visit: Any, store: Store) -> None:
+    """As prompt, turn, output and guideline, rendered and raw: no dialog, no script, no request elsewhere."""
+    every = "\n\n".join(HOSTILE)
+    records = [
+        Record(
+            prompt=[Message("user", every), Message("assistant", every), Message("user", every)],
+            completions=[Completion(content=text) for text in [*HOSTILE[start : start + 8], "end"][:8]],
+            id=f"<img src=x onerror=alert(1)>{start}",
+        )
+        for start in range(0, len(HOSTILE), 8)
+    ]
+    transfer.import_records(
+        store, records, project="<img src=x onerror=alert(1)>${alert(1)}", guideline=every
+    )
+    visitor = visit("anna")
+    visitor.context.add_init_script("window.ran = 0; window.alert = () => { window.ran += 1; };")
+    page = visitor.open()
+    for _ in records:
+        for _ in range(2):
+            page.keyboard.press("r")
+            bad = page.evaluate(
+                """() => [...document.querySelectorAll('.rb *')].filter(node =>
+                /^(script|img|iframe|link|style|base|meta|video|object|form)$/i.test(node.tagName) ||
+                [...node.attributes].some(
+                ({ name, value }) => /^on/.test(name) || /^javascript:/i.test(value)))
+                .map(node => node.outerHTML.slice(0, 200))"""
+            )
+            assert bad == []
+        page.get_by_role("button", name="All bad").click()
+        page.get_by_role("button", name="Submit").click()
+        expect(page.locator(".rb-status")).to_have_text("Saved.")
+    expect(page.get_by_role("heading", name="No tasks left")).to_be_visible()
+    assert page.evaluate("window.ran") == 0
