@@ -129,8 +129,8 @@ def _models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
     ]
     if 1 in known:
         notes.append(
-            "KL: how far the model has moved from the one it was trained from, estimated on its own samples at "
-            "temperature 1, as far as they go (the mean over answers of the summed log-ratio)."
+            "KL: how far the model has moved from the one it was trained from, estimated on its own samples "
+            "at temperature 1, as far as they go (the mean over answers of the summed log-ratio)."
         )
     if base:
         notes.append(f"Log-likelihood: nats a token of the answers under the frozen {base}.")
