@@ -62,6 +62,7 @@ def run(config: Config) -> dict[str, Any]:
     from transformers import set_seed
     from trl import DPOTrainer
 
+    from alignment.backend.memory import check_memory
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
     from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
@@ -72,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
     counts = check_rows(rows.train, tokenizer, *limits)
     check_rows(rows.validation, tokenizer, *limits)
     say(counted(counts, rows.left_out))
+    check_memory(config.model, args, "dpo", min(counts["longest"], args.max_length or counts["longest"]))
     set_seed(config.run.seed)
     policy = load_policy(config.model)
     trainer = DPOTrainer(

@@ -58,6 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     from transformers import EarlyStoppingCallback, set_seed
     from trl import SFTTrainer
 
+    from alignment.backend.memory import check_memory
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
     from alignment.backend.training import run_trainer
 
@@ -66,6 +67,8 @@ def run(config: Config) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model.path)
     train, validation, counts = _prepared(rows, tokenizer, args, config.data.max_truncated)
     say(counted(counts, rows.left_out))
+    longest = min(counts["longest"], args.max_length or counts["longest"])
+    check_memory(config.model, args, "sft", args.max_length if args.packing else longest)
     set_seed(config.run.seed)
     trainer = SFTTrainer(
         model=load_policy(config.model),

@@ -286,6 +286,7 @@ def trainer_args(config: StageConfig, output_dir: str | Path, **forced: Any) -> 
     options: dict[str, Any] = {
         "bf16": gpu and torch.cuda.is_bf16_supported() and not given.get("fp16"),
         "activation_checkpointing": gpu and checkpointing,
+        "use_cpu": not torch.accelerator.is_available(),  # without it torchrun on CPUs trains N models apart
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": gpu,
         "save_total_limit": 2,

@@ -13,23 +13,29 @@ from pathlib import Path
 
 from alignment.errors import UserError
 
+LAUNCHED = "ALIGNKIT_LAUNCHED"
+
 
 def hand_over(arguments: list[str], processes: int, accelerate_config: str | None) -> None:
-    """Replace this process by `accelerate launch` of `alignkit ARGUMENTS`.
+    """Replace this process by a launch of `alignkit ARGUMENTS` on so many processes.
 
-    Returns only if there is nothing to hand over: one process and no accelerate config, or already inside a
-    launch. Raises UserError for an accelerate config that does not exist.
+    Returns only if there is nothing to hand over: one process and no accelerate config, or this is a launched
+    process already. Without a GPU torchrun starts the processes, for accelerate would want MPI. Raises
+    UserError for an accelerate config that does not exist.
     """
-    if (processes == 1 and accelerate_config is None) or "RANK" in os.environ:
+    if (processes == 1 and accelerate_config is None) or LAUNCHED in os.environ or "RANK" in os.environ:
         return
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
     if accelerate_config is not None:
-        command += ["--config_file", str(accelerate_file(accelerate_config))]
-    elif processes > 1:
-        command += ["--multi_gpu"] if _has_gpu() else ["--cpu"]
+        file = str(accelerate_file(accelerate_config))
+        launcher = ["accelerate.commands.launch", "--config_file", file, "--num_processes", str(processes)]
+    elif _has_gpu():
+        launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+    else:
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    os.environ[LAUNCHED] = "1"  # the launched processes run this same command line
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [*command, "-m", "alignment.cli", *arguments])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", *launcher, "-m", "alignment.cli", *arguments])  # noqa: S606
 
 
 def accelerate_file(name: str) -> Path:

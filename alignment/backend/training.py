@@ -18,6 +18,7 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
+from transformers.utils.logging import disable_progress_bar
 
 from alignment.backend.preflight import check_disk
 from alignment.backend.progress import Steps
@@ -34,6 +35,7 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     `run.finish`. SIGINT and SIGTERM end the current step (the next one that `stop_every` divides), write a
     checkpoint and exit with 130 or 143. Raises UserError when the disk has no room for the checkpoints.
     """
+    disable_progress_bar()  # of transformers, for the shards of a model: `watch` shows ours
     run.start()
     run.remove_incomplete()
     trainer.accelerator.wait_for_everyone()

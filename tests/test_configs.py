@@ -1,0 +1,43 @@
+"""Every config that is shipped loads, against its own class, with no line left to find out at run time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alignment import pipeline
+from alignment.backend.config import Section, load_config, shipped_configs
+from alignment.backend.generation.settings import GenerateConfig
+from alignment.backend.yaml_lines import read_yaml
+
+ROOT = Path(__file__).resolve().parents[1] / "configs"
+COUNTS = {"smollm2-135m": 5, "llama-8b": 4}
+
+
+def config_class(stage: str) -> type[Section]:
+    if stage == "generate":
+        return GenerateConfig
+    return pipeline.Config if stage == "pipeline" else pipeline.stage_module(stage).Config
+
+
+def test_the_count() -> None:
+    folders = [name.partition("/")[0] for name in shipped_configs()]
+    assert {name: folders.count(name) for name in folders} == COUNTS
+    assert len(shipped_configs()) == len([path for path in ROOT.rglob("*") if path.is_file()])
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_it_loads(name: str) -> None:
+    data, _ = read_yaml((ROOT / name).read_text(), name)
+    config = load_config(config_class(data["stage"]), name)
+    if isinstance(config, pipeline.Config):
+        assert pipeline.step_configs(config)
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_it_says_how_to_run_it(name: str) -> None:
+    """The first lines are a comment with the command, and the command names the file."""
+    text = (ROOT / name).read_text()
+    assert text.startswith("# ")
+    assert name.removesuffix(".yaml") in text.partition("stage:")[0]
