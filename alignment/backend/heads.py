@@ -16,7 +16,7 @@ def unwrap(model: Any) -> Any:
 
 
 def score_at_last_token(model: PreTrainedModel) -> None:
-    """Make a sequence-score model read its score at the last attended token of each row, in place.
+    """Make a sequence-score model read its score at the last attended token, in float32; in place.
 
     Transformers looks for the last token that is not the pad id, which reads the wrong place when pad is EOS
     or when a pad id occurs in the text, and numbers positions from the left edge even when that is padding.
@@ -25,6 +25,7 @@ def score_at_last_token(model: PreTrainedModel) -> None:
     of head (encoders that read [CLS]) are left alone.
     """
     if hasattr(model, "score") and hasattr(model, model.base_model_prefix):
+        model.score.float()
         model.forward = MethodType(_last_token_forward, model)
 
 
@@ -44,7 +45,7 @@ def _last_token_forward(
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     last = (places * attention_mask).argmax(dim=1)
     rows = torch.arange(len(input_ids), device=hidden.device)
-    return SequenceClassifierOutputWithPast(logits=model.score(hidden[rows, last]))
+    return SequenceClassifierOutputWithPast(logits=apply_head(model, hidden[rows, last]))
 
 
 def backbone_states(
@@ -66,4 +67,15 @@ def token_scores(
 ) -> torch.Tensor:
     """The head's value at every token, (B, T): what a critic reads."""
     inner = unwrap(model)
-    return inner.score(backbone_states(inner, input_ids, attention_mask)).squeeze(-1)
+    return apply_head(inner, backbone_states(inner, input_ids, attention_mask)).squeeze(-1)
+
+
+def apply_head(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """The head on hidden states (…, d) -> (…, 1), in float32 even under autocast.
+
+    bfloat16 has eight bits: scores near 5 would come in steps of 0.03.
+    """
+    import torch
+
+    with torch.autocast(hidden.device.type, enabled=False):
+        return model.score(hidden.float())

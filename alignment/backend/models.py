@@ -102,6 +102,10 @@ def load_reward_model(
     from transformers import AutoModelForSequenceClassification
 
     _check_quantize(section, trainable)
+    folder = resolve_model_path(section.path)
+    outputs = read_config(plain_base(folder)).num_labels
+    if not is_adapter(folder) and _is_reward_model(folder) and outputs != 1:
+        raise UserError(f"{section.path} is a classifier with {outputs} outputs; a reward model has one")
     with torch.random.fork_rng(devices=[]):  # a missing head is first filled from the global generator
         model = _load(AutoModelForSequenceClassification, section, trainable, num_labels=1)
     inner = unwrap(model)
@@ -116,8 +120,7 @@ def load_reward_model(
         weight = inner.score.weight
         noise = torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1)
         with torch.no_grad():
-            weight.copy_(noise.to(weight.dtype))
-    score_at_last_token(inner)
+            weight.copy_(noise)
     return _place(model, section, trainable, device)
 
 
@@ -222,6 +225,7 @@ def _load_path(auto: Any, folder: str, trainable: bool = False, **options: Any) 
             )
     except (OSError, ImportError, ValueError) as error:
         raise UserError(f"the model {folder} could not be loaded: {_first_line(error)}") from error
+    score_at_last_token(model)
     model.head_is_new = any(key.startswith("score.") for key in report["missing_keys"])
     lost = [key for key in report["missing_keys"] if not key.startswith("score.")]
     if lost:

@@ -134,6 +134,30 @@ def test_refusals(toy_model: str, tmp_path: Path) -> None:
         load_policy(ModelSection(path=toy_model, quantize="4bit"))
 
 
+def test_classifier_with_two_outputs_is_no_reward_model(toy_model: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(toy_model, num_labels=2)
+    model.save_pretrained(tmp_path / "two")
+    load_tokenizer(toy_model).save_pretrained(tmp_path / "two")
+    with pytest.raises(UserError, match="classifier with 2 outputs"):
+        load_scorer(str(tmp_path / "two"))
+
+
+@pytest.mark.parametrize("quantize", ["4bit", "8bit"])
+def test_qlora(toy_model: str, tmp_path: Path, quantize: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    from peft import get_peft_model
+
+    section = ModelSection(path=toy_model, quantize=quantize, lora=LoraSection(r=4))
+    model = get_peft_model(load_reward_model(section), peft_config(section, "SEQ_CLS"))
+    model(input_ids=torch.tensor([[5, 6, 7]])).logits.sum().backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if "modules_to_save" in n)
+    model.save_pretrained(tmp_path / "adapter")
+    load_tokenizer(toy_model).save_pretrained(tmp_path / "adapter")
+    assert load_scorer(str(tmp_path / "adapter")).score(PROMPTS, TEXTS)
+
+
 def test_adapter_names_its_base(toy_model: str, tmp_path: Path) -> None:
     adapter = perturbed_adapter(toy_model, tmp_path / "adapter")
     named = json.loads((Path(adapter) / "adapter_config.json").read_text())

@@ -93,3 +93,13 @@ def test_long_texts_keep_their_end_and_are_counted(reward_model: str) -> None:
 def test_batches_by_length() -> None:
     batches = batches_by_length([[1], [1, 2, 3], [1, 2], [1, 2, 3]], token_budget=6)
     assert [[len(row) for row in batch] for batch in batches] == [[3, 3], [2, 1]]
+
+
+def test_the_head_is_float32_on_half_precision_weights(toy_model: str) -> None:
+    model = load_reward_model(ModelSection(path=toy_model, dtype="bfloat16"))
+    assert model.model.embed_tokens.weight.dtype == torch.bfloat16
+    ids = torch.randint(5, 200, (64, 12))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    assert scores.dtype == torch.float32
+    assert (scores != scores.bfloat16().float()).any()

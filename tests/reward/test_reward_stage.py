@@ -122,7 +122,8 @@ def test_votes_of_several_judges_weigh(tmp_path: Path, toy_model: str) -> None:
 def test_refusals(data: Path, toy_model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"max_length 8 .*trainer.max_length or data.max_truncated"):
         stage.run(make_config(data, toy_model, tmp_path / "long", "trainer.max_length=8"))
-    write_records(tmp_path / "prompts.jsonl", [Record(prompt=[Message("user", f"hi {n}")]) for n in range(20)])
+    prompts = [Record(prompt=[Message("user", f"hi {n}")]) for n in range(20)]
+    write_records(tmp_path / "prompts.jsonl", prompts)
     with pytest.raises(UserError, match="no row for the view 'pairs'"):
         stage.run(make_config(tmp_path / "prompts.jsonl", toy_model, tmp_path / "empty"))
     assert not (tmp_path / "empty").exists()
