@@ -1,4 +1,4 @@
-"""Scalar heads on a language model: a score for a text (reward), a value for every token (critic)."""
+"""The scalar head of a reward model: one score for a text, read where the text ends."""
 
 from __future__ import annotations
 
@@ -60,14 +60,6 @@ def backbone_states(
     return backbone(
         input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False, **kwargs
     ).last_hidden_state
-
-
-def token_scores(
-    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
-) -> torch.Tensor:
-    """The head's value at every token, (B, T): what a critic reads."""
-    inner = unwrap(model)
-    return apply_head(inner, backbone_states(inner, input_ids, attention_mask)).squeeze(-1)
 
 
 def apply_head(model: Any, hidden: torch.Tensor) -> torch.Tensor:

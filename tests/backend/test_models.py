@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alignment.backend.config import LoraSection, ModelSection
-from alignment.backend.heads import token_scores, unwrap
+from alignment.backend.heads import unwrap
 from alignment.backend.models import (
     export_model,
     load_policy,
@@ -101,12 +101,6 @@ def test_new_heads_are_seeded_and_leave_random_state(toy_model: str) -> None:
     assert torch.equal(one.score.weight, same.score.weight)
     assert not torch.equal(one.score.weight, other.score.weight)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_token_scores_end_in_the_score(toy_model: str) -> None:
-    model = load_reward_model(ModelSection(path=toy_model)).eval()
-    ids, mask = torch.tensor([[5, 6, 7, 0]]), torch.tensor([[1, 1, 1, 0]])
-    assert torch.allclose(token_scores(model, ids, mask)[0, 2], model(ids, mask).logits[0, 0])
 
 
 def test_paths(toy_model: str, tmp_path: Path) -> None:
