@@ -40,11 +40,8 @@ class Store:
     def __init__(self, url: str, *, create: bool = False) -> None:
         self.url = _checked_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        if self.sqlite and not create and not Path(self.url.database or "").is_file():
-            raise UserError(
-                f"there is no labeling database {self.url.database!r}: "
-                "make it with `alignkit label import FILE --db …` or `alignkit label serve --db …`"
-            )
+        if self.sqlite:
+            _make_file(Path(self.url.database or ""), create)
         self._writer = _engine(self.url, writes=True)
         self._reader = _engine(self.url, writes=False)
         self._check_connection()
@@ -144,6 +141,19 @@ def _checked_url(url: str) -> URL:
     if not Path(parsed.database).absolute().parent.is_dir():
         raise UserError(f"--db {url!r}: the folder {str(Path(parsed.database).parent)!r} does not exist")
     return parsed
+
+
+def _make_file(path: Path, create: bool) -> None:
+    """For the owner alone, because password hashes and people's work are in it; -wal and -shm follow suit."""
+    if not create and not path.is_file():
+        raise UserError(
+            f"there is no labeling database {str(path)!r}: "
+            "make it with `alignkit label import FILE --db …` or `alignkit label serve --db …`"
+        )
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise UserError(f"cannot open the database {str(path)!r}: {error.strerror}") from error
 
 
 def _engine(url: URL, *, writes: bool) -> Engine:

@@ -3,7 +3,7 @@
 
 import { h, icon, ordinal, turnBody } from "./dom.js";
 
-const ROLES = { user: "Prompt", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
+const ROLES = { user: "User", assistant: "Assistant", system: "System", developer: "System", tool: "Tool" };
 
 export function header(act) {
   const tool = (name, label, short, key, action) =>
@@ -37,10 +37,10 @@ export function taskView(task, raw, act) {
   parts.skip = h("button", { type: "button", class: "rb-button", onclick: act.skip }, "Skip", key("S"));
   parts.submit = h("button", { type: "button", class: "rb-button rb-submit", onclick: act.submit }, "Submit", key("Enter"));
   parts.node = h(
-    "main",
+    "div", // Gradio's shell is the page's <main>
     { class: "rb-main" },
     h("h1", { class: "rb-hidden" }, `Rank ${cards.length} outputs`),
-    h("section", { class: "rb-prompt", "aria-label": "Prompt" }, task.turns.map((turn) => promptTurn(turn, raw))),
+    h("section", { class: "rb-prompt", "aria-label": "Prompt" }, task.turns.map((turn) => promptTurn(turn, raw, task.turns.length === 1 ? "Prompt" : undefined))),
     h("p", { class: "rb-hint" }, "Rank every output: 1 is best, the same number is a tie. ", h("span", { class: "rb-hint-keys" }, key(`1–${cards.length}`), " rank, ", key("↑"), key("↓"), " move, ", key("Enter"), " submit, ", key("?"), " all keys.")),
     parts.grid,
   );
@@ -58,8 +58,8 @@ export function guideView(task, act) {
   );
 }
 
-function promptTurn(turn, raw) {
-  return h("div", { class: `rb-turn rb-${turn.role}` }, h("div", { class: "rb-role" }, ROLES[turn.role] ?? turn.role), turnBody(turn, raw));
+function promptTurn(turn, raw, name = ROLES[turn.role] ?? turn.role) {
+  return h("div", { class: `rb-turn rb-${turn.role}` }, h("div", { class: "rb-role" }, name), turnBody(turn, raw));
 }
 
 function card(output, index, count, raw, act) {
@@ -127,7 +127,7 @@ function strip(cards, work, counts, act) {
 
 export function messageView(title, lines, buttons) {
   return h(
-    "main",
+    "div",
     { class: "rb-main rb-message" },
     h("div", { class: "rb-panel" }, h("h1", { tabindex: "-1" }, title), lines.map((line) => h("p", {}, line)), h("div", { class: "rb-actions" }, buttons)),
   );

@@ -63,6 +63,7 @@ def test_migrations_go_up_and_down_with_data(any_store: Store) -> None:
 
 
 def test_sqlite_is_opened_for_durability(store: Store) -> None:
+    assert Path(store.url.database).stat().st_mode & 0o777 == 0o600
     with store.write() as tx:
         pragmas = {
             name: tx.scalar(text(f"PRAGMA {name}"))
@@ -152,7 +153,7 @@ def test_a_person_holds_one_task_in_an_order_drawn_for_them(store: Store) -> Non
             submit(store, person, task, key(task["id"]), Answer([1, 2, 3, 4, 5, 6]))
     assert orders.total() == 40
     assert len(orders) > 30
-    assert {sum(order[0] == first for order in orders.elements()) for first in range(6)} != {40}
+    assert len({order[0] for order in orders}) > 2
 
 
 def test_an_expired_lease_goes_to_others_and_comes_back_with_its_draft(store: Store) -> None:
