@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SAMPLES = 10
 # The figure that says most about a stage's training, the first that its log has.
 CURVES = {
+    "score": "mean score of the reward model",
     "reward": "mean reward",
     "rewards/accuracies": "share of pairs ordered as judged",
     "accuracy": "share of pairs ordered as judged",
@@ -252,7 +253,8 @@ def _samples(evidence: Evidence) -> list[Sample]:
         prompt = evidence.prompts[i]
         answers = {name: rows[i][0] for name, rows in _in_order(evidence).items()}
         scores = score([prompt] * len(answers), list(answers.values())) if score else [None] * len(answers)
-        best = max((s for s in scores if s is not None), default=None)
+        known = {s for s in scores if s is not None}
+        best = max(known) if len(known) > 1 else None  # where all are equal, none stands out
         columns = [
             Column(
                 name,
