@@ -109,7 +109,7 @@ def test_a_database_that_is_not_there_or_not_ours(tmp_path: Path) -> None:
     with newer.write() as tx:
         tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     newer.close()
-    with pytest.raises(UserError, match="newer version"):
+    with pytest.raises(UserError, match="newer alignkit"):
         Store(f"sqlite:///{tmp_path}/newer.db", create=True)
     (tmp_path / "empty.db").touch()
     with pytest.raises(UserError, match="schema none"):
