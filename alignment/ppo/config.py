@@ -87,8 +87,8 @@ class PPOConfig(RLOOConfig):
         if self.total_episodes is not None:
             if self.total_episodes < rollout:
                 raise UserError(
-                    f"total_episodes ({self.total_episodes}) is less than one rollout ({rollout} completions): "
-                    "lower generation_batch_size"
+                    f"total_episodes ({self.total_episodes}) is less than one rollout ({rollout}): lower "
+                    "generation_batch_size"
                 )
             self.max_steps = self.total_episodes // rollout * self.updates_per_generation
 

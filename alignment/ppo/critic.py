@@ -34,10 +34,10 @@ def unwrap(model: Any) -> Any:
 class Critic(nn.Module):
     """V(s_t): a transformer backbone and a linear head, float32 and zero at first."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(unwrap(backbone).config.get_text_config().hidden_size, 1)
+        self.head = nn.Linear(backbone.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         disable_dropout_in_model(backbone)
@@ -71,8 +71,7 @@ def critic_of_policy(policy: Any, lora: LoraConfig | None, share: bool) -> Criti
     """
     kept = {id(t): t for t in chain(policy.parameters(), policy.buffers())} if lora and share else {}
     twin = copy.deepcopy(policy, kept)
-    backbone = (twin.unload() if isinstance(twin, PeftModel) else twin).base_model
-    return Critic(_trainable(backbone, lora))
+    return Critic(_backbone(twin.unload() if isinstance(twin, PeftModel) else twin, lora))
 
 
 def critic_of_reward_model(reward: Any, lora: LoraConfig | None, policy: Any | None = None) -> Critic:
@@ -87,26 +86,26 @@ def critic_of_reward_model(reward: Any, lora: LoraConfig | None, policy: Any | N
         for name, parameter in backbone.named_parameters():
             parameter.requires_grad_("lora_" in name)
     else:
-        plain = reward.merge_and_unload() if isinstance(reward, PeftModel) else reward
-        backbone = _trainable(plain.base_model, lora)
-    critic = Critic(backbone)
+        backbone = _backbone(reward.merge_and_unload() if isinstance(reward, PeftModel) else reward, lora)
     if lora is not None and policy is not None:
-        _share_equal_weights(critic.backbone, unwrap(policy).base_model)
-    return critic
+        _share_equal_weights(backbone, unwrap(policy).base_model)
+    return Critic(backbone)
 
 
-def _trainable(backbone: Any, lora: LoraConfig | None) -> nn.Module:
+def _backbone(model: Any, lora: LoraConfig | None) -> Any:
+    """The backbone of a model with a head: to train whole, or frozen with the layers of `lora` inside."""
     if lora is None:
-        return backbone.requires_grad_(True)
+        return model.base_model.requires_grad_(True)
     own = copy.deepcopy(lora)  # PEFT writes into it
-    own.task_type, own.modules_to_save, own.inference_mode = "FEATURE_EXTRACTION", None, False
-    return get_peft_model(backbone, own)
+    own.task_type, own.modules_to_save, own.inference_mode = None, None, False
+    # The whole model is adapted: the names that the config targets are those of its layers.
+    return get_peft_model(model, own).get_base_model().base_model
 
 
 def _share_equal_weights(mine: nn.Module, theirs: nn.Module) -> None:
     """Let frozen parameters of `mine` that equal the same-named ones of `theirs` be those."""
     theirs_by_name = {name.replace(".base_layer", ""): p for name, p in theirs.named_parameters()}
-    for prefix, module in unwrap(mine).named_modules():
+    for prefix, module in mine.named_modules():
         for name, parameter in list(module._parameters.items()):
             twin = theirs_by_name.get(f"{prefix}.{name}".removeprefix(".").replace(".base_layer", ""))
             if parameter is None or parameter.requires_grad or twin is None or twin.shape != parameter.shape:

@@ -12,7 +12,18 @@ from peft import PeftModel
 from transformers import GenerationConfig
 from trl.trainer.utils import RepeatSampler
 
+from alignment.errors import UserError
 from alignment.ppo.critic import critic_apart, unwrap
+
+
+def check_prompts(count: int, args: Any) -> None:
+    """UserError when `count` prompts do not fill one rollout of a PPOConfig."""
+    prompts = args.generation_batch_size // args.num_generations
+    if count < prompts:
+        raise UserError(
+            f"{count} prompts do not fill one rollout of {prompts}: give more prompts, or lower "
+            "trainer.generation_batch_size (trainer.per_device_train_batch_size, steps_per_generation)"
+        )
 
 
 class PromptSampler(RepeatSampler):

@@ -28,7 +28,7 @@ from trl.trainer.utils import disable_dropout_in_model, use_adapter
 from alignment.errors import UserError
 from alignment.ppo import losses
 from alignment.ppo.config import PPOConfig
-from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, unwrap
+from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join
 from alignment.ppo.metrics import (
     Clock,
     drop_samples_from,
@@ -38,7 +38,7 @@ from alignment.ppo.metrics import (
     write_samples,
 )
 from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shuffled, token_values
-from alignment.ppo.sampling import PromptSampler, own_distribution, safe_sync
+from alignment.ppo.sampling import PromptSampler, check_prompts, own_distribution, safe_sync
 
 # (prompts as messages, completions as text, whether each ended by itself) -> one score each
 Reward = Callable[[list[Any], list[str], list[bool]], Sequence[float]]
@@ -80,7 +80,11 @@ class PPOTrainer(RLOOTrainer):
         callbacks: list[TrainerCallback] | None = None,
         samples_path: str | Path | None = None,
     ) -> None:
-        _check(train_dataset, reward, args)
+        if isinstance(reward, torch.nn.Module):
+            raise TypeError(
+                "reward must be a callable of (prompts, completions, finished): a scorer's .score"
+            )
+        check_prompts(len(train_dataset), args)
         set_seed(args.seed)
         lora: Any = model.peft_config["default"] if isinstance(model, PeftModel) else peft_config
         if critic is None:
@@ -105,7 +109,7 @@ class PPOTrainer(RLOOTrainer):
         if self.place_model_on_device:
             self._move_model_to_device(critic, args.device)
         if args.gradient_checkpointing:  # Trainer reaches the policy's layers only
-            unwrap(critic.backbone).gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+            critic.backbone.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
         join(self.model, critic)
         if reference is not None:
             disable_dropout_in_model(reference)
@@ -389,21 +393,6 @@ class PPOTrainer(RLOOTrainer):
             for name, value in update_metrics(totals, tokens.item(), not self._warming_up).items():
                 self._metrics["train"][name].append(value)
             self._sums = None
-
-
-def _check(dataset: Any, reward: Any, args: Any) -> None:
-    if not isinstance(dataset, Dataset):
-        raise TypeError(f"train_dataset must be a datasets.Dataset, got {type(dataset).__name__}")
-    if isinstance(reward, torch.nn.Module):
-        raise TypeError(
-            "reward must be a callable of (prompts, completions, finished), such as a scorer's .score"
-        )
-    prompts = args.generation_batch_size // args.num_generations
-    if len(dataset) < prompts:
-        raise UserError(
-            f"{len(dataset)} prompts do not fill one rollout of {prompts}: give more prompts, or lower "
-            "trainer.generation_batch_size"
-        )
 
 
 def _scored_here(prompts: list[Any], **kwargs: Any) -> list[float | None]:
