@@ -1,8 +1,8 @@
 // The annotate page. One task at a time: load, rank, submit; a draft after every change.
 // "Saved" is said only after the server answered, and it answers only after its COMMIT.
 
-import { call, callUntilAnswered, dropLocal, keepLocal, newKey, readLocal, Refused, unacknowledged } from "./sync.js";
-import { button, dialog, guideView, header, helpDialog, messageView, paint, taskView } from "./view.js";
+import { call, callUntilAnswered, dropLocal, keepLocal, newKey, readLocal, Refused, restored, unacknowledged } from "./sync.js";
+import { accountDialog, button, guideView, header, helpDialog, messageView, paint, signedOutDialog, skipDialog, taskView } from "./view.js";
 import { h } from "./dom.js";
 import { applyTheme, setSetting, setting } from "./settings.js";
 
@@ -356,33 +356,20 @@ class Board {
 
   askSkip() {
     if (!this.task || this.busy) return;
-    const node = dialog(
-      "Skip this task",
-      h("h2", {}, "Skip this task?"),
-      h("p", {}, "It goes to somebody else and does not come back to you."),
-      h("div", { class: "rb-actions" }, button("Stay", () => node.close()), button("Skip", () => (node.close(), this.skip()), true)),
-    );
+    const node = skipDialog(() => this.skip());
     this.open(node);
     node.querySelector(".rb-submit").focus();
   }
 
   askSignIn() {
     if (document.querySelector("dialog[open]")) return;
-    const node = dialog("Signed out", h("h2", {}, "You are signed out"), h("p", {}, "Your work on this task is kept. Sign in to go on."), h("div", { class: "rb-actions" }, button("Sign in", () => location.assign("/login"), true)));
-    this.open(node);
+    this.open(signedOutDialog());
     this.say("You are signed out: nothing is saved until you sign in.", "bad");
   }
 
   openAccount() {
     const choose = (theme) => () => (setSetting("theme", theme), applyTheme(theme));
-    const node = dialog(
-      "Account",
-      h("h2", {}, this.me ? this.me.login : "Account"),
-      h("p", { class: "rb-soft" }, "Colours"),
-      h("div", { class: "rb-actions rb-left" }, button("As the system", choose("")), button("Light", choose("light")), button("Dark", choose("dark"))),
-      h("div", { class: "rb-actions" }, h("form", { method: "post", action: "/logout" }, h("button", { class: "rb-button" }, "Sign out")), button("Close", () => node.close(), true)),
-    );
-    this.open(node);
+    this.open(accountDialog(this.me ? this.me.login : "Account", choose));
   }
 
   guideName() {
@@ -409,15 +396,4 @@ class Board {
     this.draw();
     this.goTo(this.current);
   }
-}
-
-function restored(draft, count) {
-  const payload = draft?.payload ?? {};
-  const fits = Array.isArray(payload.ranks) && payload.ranks.length === count;
-  return {
-    ranks: fits ? [...payload.ranks] : Array(count).fill(null),
-    allBad: payload.all_bad === true,
-    seconds: Number(payload.seconds) || 0,
-    seq: draft?.client_seq ?? 0,
-  };
 }

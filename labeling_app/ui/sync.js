@@ -97,3 +97,15 @@ export function newKey() {
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
 }
+
+// The work that a draft holds; untouched where there is none, or none that fits.
+export function restored(draft, count) {
+  const payload = draft?.payload ?? {};
+  const fits = Array.isArray(payload.ranks) && payload.ranks.length === count;
+  return {
+    ranks: fits ? [...payload.ranks] : Array(count).fill(null),
+    allBad: payload.all_bad === true,
+    seconds: Number(payload.seconds) || 0,
+    seq: draft?.client_seq ?? 0,
+  };
+}

@@ -138,7 +138,7 @@ export function button(label, action, strong = false) {
 }
 
 // A modal dialog that is removed when it closes; focus goes back to where it was.
-export function dialog(label, ...children) {
+function dialog(label, ...children) {
   const node = h("dialog", { class: "rb-dialog", "aria-label": label, onclose: () => node.remove() }, children);
   node.addEventListener("click", (event) => event.target === node && node.close());
   return node;
@@ -169,6 +169,34 @@ export function helpDialog(count) {
   return node;
 }
 
-export function key(text) {
+export function skipDialog(skip) {
+  const node = dialog(
+    "Skip this task",
+    h("h2", {}, "Skip this task?"),
+    h("p", {}, "It goes to somebody else and does not come back to you."),
+    h("div", { class: "rb-actions" }, button("Stay", () => node.close()), button("Skip", () => (node.close(), skip()), true)),
+  );
+  return node;
+}
+
+export function signedOutDialog() {
+  const signIn = button("Sign in", () => location.assign("/login"), true);
+  return dialog("Signed out", h("h2", {}, "You are signed out"), h("p", {}, "Your work on this task is kept. Sign in to go on."), h("div", { class: "rb-actions" }, signIn));
+}
+
+export function accountDialog(login, choose) {
+  const colours = [button("As the system", choose("")), button("Light", choose("light")), button("Dark", choose("dark"))];
+  const signOut = h("form", { method: "post", action: "/logout" }, h("button", { class: "rb-button" }, "Sign out"));
+  const node = dialog(
+    "Account",
+    h("h2", {}, login),
+    h("p", { class: "rb-soft" }, "Colours"),
+    h("div", { class: "rb-actions rb-left" }, colours),
+    h("div", { class: "rb-actions" }, signOut, button("Close", () => node.close(), true)),
+  );
+  return node;
+}
+
+function key(text) {
   return h("kbd", {}, text);
 }

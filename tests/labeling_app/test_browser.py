@@ -160,6 +160,19 @@ def test_every_key(visit: Any, store: Store) -> None:
     assert labels() == [f"Output {letter}, not ranked" for letter in "ABC"]
 
 
+def test_colours_and_sign_out(visit: Any, store: Store) -> None:
+    add_tasks(store, 1)
+    page = visit().open()
+    page.get_by_role("button", name="Account").click()
+    for theme, background in (("Dark", "rgb(15, 18, 23)"), ("Light", "rgb(244, 245, 248)")):
+        page.get_by_role("button", name=theme).click()
+        expect(page.locator("body")).to_have_css("background-color", background)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="alignkit labeling")).to_be_visible()
+    page.goto("/app/")
+    expect(page.get_by_label("Login")).to_be_focused()
+
+
 def test_a_draft_is_back_after_reload_and_in_another_browser(visit: Any, store: Store) -> None:
     add_tasks(store, 2)
     first = visit()
