@@ -14,18 +14,22 @@ from killing import Job, Outcome, outcomes
 from alignment.data.files import write_records
 
 TRAINER = "transformers.trainer:Trainer"
+WATCH = "alignment.backend.training:_Watch"
 SFT_MOMENTS = [
-    f"{TRAINER}.training_step@2",  # before the first checkpoint
     f"{TRAINER}.training_step@9",  # between two checkpoints, in the middle of an accumulated step
     f"{TRAINER}._save_rng_state@1",  # inside the first save: weights are there, the rest is not
     f"{TRAINER}._save_rng_state@2",  # inside the second save: the first checkpoint must still be there
+    f"{WATCH}.on_save@2",  # the second checkpoint is written but not marked: the same
     "alignment.backend.training:rotate_checkpoints@3",  # after the marker, before older ones are deleted
-    "alignment.backend.training:_save_model@1",  # training over, model not saved
     "alignment.backend.training:os.replace@1",  # the model is written but not in place
     f"{TRAINER}.training_step@6!SIGTERM",
     f"{TRAINER}.training_step@6!SIGINT",
 ]
-DPO_MOMENTS = [f"{TRAINER}.training_step@5", f"{TRAINER}._save_rng_state@2"]
+DPO_MOMENTS = [
+    f"{TRAINER}.training_step@5",
+    f"{TRAINER}._save_rng_state@2",
+    "alignment.backend.training:_save_model@1",  # training over, in the middle of an epoch, model not saved
+]
 
 
 def sft_config(model: str, data: Path) -> str:
@@ -98,6 +102,7 @@ def test_killed_and_resumed_is_bit_equal(found: dict[str, Outcome], moment: str)
 def test_a_kill_inside_a_save_leaves_the_previous_checkpoint(found: dict[str, Outcome]) -> None:
     assert found[f"sft {TRAINER}._save_rng_state@1"].checkpoint is None
     assert found[f"sft {TRAINER}._save_rng_state@2"].checkpoint == "checkpoint-2"
+    assert found[f"sft {WATCH}.on_save@2"].checkpoint == "checkpoint-2"
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
