@@ -106,3 +106,37 @@ def history(trainer: Any, name: str) -> list[float]:
 def logged() -> Callable[[Any, str], list[float]]:
     """logged(trainer, metric) -> its values in the order they were logged."""
     return history
+
+
+@pytest.fixture(scope="session")
+def toy_reward(toy_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a reward model: the toy's backbone with a random head, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("toy") / "reward"
+    model = AutoModelForSequenceClassification.from_pretrained(toy_model, num_labels=1, dtype=torch.float32)
+    torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(toy_model).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def toy_adapter(toy_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of an adapter over the toy model that does something, as an SFT stage leaves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("toy") / "adapter"
+    base = AutoModelForCausalLM.from_pretrained(toy_model, dtype=torch.float32)
+    base.name_or_path = toy_model
+    generator = torch.Generator().manual_seed(0)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(std=0.1, generator=generator)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(toy_model).save_pretrained(folder)
+    return str(folder)
