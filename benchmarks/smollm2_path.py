@@ -6,8 +6,8 @@ DATA_DIR holds sft/alpaca_5000.json, sft/rasbt_instruction.json, judge/alpaca_ev
 prompts/self_instruct_user_oriented.jsonl and prompts/mt_bench_question.jsonl (none is part of this project).
 The pairs are split by prompt into two halves: one trains the reward model and DPO, the other trains the
 judge, a reward model of its own that no policy has seen; 15% of each half's prompts are held out. Each
-stage is one `alignkit` command with configs/smollm2-135m, so that its peak memory is its own. `--limit N` keeps N rows of
-everything, to try the script on a CPU.
+stage is one `alignkit` command with configs/smollm2-135m, so that its peak memory is its own. `--limit N`
+keeps N rows of everything, to try the script on a CPU.
 """
 
 from __future__ import annotations

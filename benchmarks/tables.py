@@ -14,6 +14,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+PATH_WORDS = """\
+`python benchmarks/smollm2_path.py --model SMOLLM2_DIR --data DATA_DIR --work DIR --out JSON`, with
+configs/smollm2-135m as they are: SFT on Alpaca and instruction data, a reward model and DPO on one half (by
+prompt) of AlpacaEval's judged pairs, PPO on prompts of its own against that reward model. The judge is a
+reward model trained on the *other* half, that no policy has seen. Whatever the figures are, they are the
+measured ones; intervals are 95% and resample prompts."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -59,11 +65,7 @@ def smollm2_path(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "## The whole path on SmolLM2-135M-Instruct and real data",
-            "`python benchmarks/smollm2_path.py --model SMOLLM2_DIR --data DATA_DIR --work DIR --out JSON`, with "
-            "configs/smollm2-135m as they are: SFT on Alpaca and instruction data, a reward model and DPO on one "
-            "half (by prompt) of AlpacaEval's judged pairs, PPO on prompts of its own against that reward model. "
-            "The judge is a reward model trained on the *other* half, that no policy has seen. Whatever the "
-            "figures are, they are the measured ones; intervals are 95% and resample prompts.",
+            PATH_WORDS,
             f"Rows: {sizes}. {origin(result)}",
             table(["stage", "seconds", "with start-up", "peak GPU memory, GiB"], rows),
             table(["reward model", "held-out accuracy"], accuracies),
