@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,24 @@ def test_several_losses_through_the_config(prepared: Any) -> None:
 def test_trainers_see_no_column_that_changes_the_loss(prepared: Any) -> None:
     names = set(prepared().train_dataset.column_names)
     assert names == {"prompt", "chosen", "rejected", "prompt_ids", "chosen_ids", "rejected_ids"}
+
+
+def test_one_bos(prepared: Any, toy_model: str, tmp_path: Path) -> None:
+    """The template writes BOS and the tokenizer would add one of its own: the prompts have one."""
+    from tokenizers import Tokenizer, processors
+
+    model = shutil.copytree(toy_model, tmp_path / "bos")
+    template = model / "chat_template.jinja"
+    template.write_text("{{ '<|pad|>' }}" + template.read_text())
+    adding = Tokenizer.from_file(str(model / "tokenizer.json"))
+    bos = adding.token_to_id("<|pad|>")
+    adding.post_processor = processors.TemplateProcessing(
+        single="<|pad|> $A", special_tokens=[("<|pad|>", bos)]
+    )
+    adding.save(str(model / "tokenizer.json"))
+    row = prepared(f"model.path={model}").train_dataset[0]
+    assert row["prompt_ids"][0] == bos
+    assert [row[key].count(bos) for key in ("prompt_ids", "chosen_ids", "rejected_ids")] == [1, 0, 0]
 
 
 def pair(prompt: list[Message], good: str = "The cat sat.", bad: str = "The dog ran.") -> Record:

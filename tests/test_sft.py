@@ -207,6 +207,15 @@ def test_metrics_and_the_saved_model(start: Start, toy_records: Any, toy_model: 
     assert (Path(result["model"]) / "chat_template.jinja").read_text() == own
 
 
+def test_trackers_get_the_metrics_when_named(start: Start, toy_records: Any, tmp_path: Path) -> None:
+    result = start(toy_records(4), "run.tracking=[tensorboard]")
+    [events] = (tmp_path / "run" / "tensorboard").iterdir()
+    assert events.name.startswith("events.out.tfevents")
+    assert result["metrics"]["steps"] == 2
+    with pytest.raises(UserError, match="must be 'tensorboard', 'trackio' or 'wandb'"):
+        start(toy_records(4), "run.tracking=[tensorbored]")
+
+
 def test_early_stopping_keeps_the_best(start: Start, toy_records: Any) -> None:
     options = [
         "early_stopping={patience: 2}",

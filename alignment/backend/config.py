@@ -6,6 +6,7 @@ trainer's own config class (TRL's SFTConfig and so on); see trainer_keys.py for 
 
 import difflib
 import importlib
+import importlib.util
 import types
 import typing
 from collections.abc import Sequence
@@ -93,6 +94,14 @@ class RunSection(Section):
     """Where to send metrics besides the run directory; nothing unless named."""
     name: str | None = None
     """The run's name for the trackers."""
+
+    @pydantic.field_validator("tracking")
+    @classmethod
+    def _installed(cls, tracking: list[str]) -> list[str]:
+        for name in tracking:
+            if importlib.util.find_spec(name) is None:
+                raise ValueError(f"run.tracking: {name} is not installed (pip install 'alignkit[track]')")
+        return tracking
 
 
 class RunConfig(Section):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import rotate_checkpoints
 from transformers.utils.logging import disable_progress_bar
 
@@ -46,6 +47,9 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     trainer.pop_callback(PrinterCallback)
     trainer.pop_callback(ProgressCallback)
     trainer.add_callback(watch)
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback):
+            callback.logging_dir = str(run.dir / "tensorboard")  # not among the checkpoints
     run.drop_logs_after(0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
     if checkpoint is not None and json.loads((checkpoint / COMPLETE).read_text())["last"]:
         _restore(trainer, checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
 from collections.abc import Callable
@@ -89,6 +90,22 @@ def found(
 
 
 KILLS = [f"sft {m}" for m in SFT_MOMENTS if "!" not in m] + [f"dpo {m}" for m in DPO_MOMENTS]
+
+
+def test_the_methods_of_transformers_that_are_called_are_as_they_were() -> None:
+    from transformers import Trainer
+    from transformers.trainer_utils import rotate_checkpoints
+
+    assert list(inspect.signature(Trainer._load_from_checkpoint).parameters)[1] == "resume_from_checkpoint"
+    assert list(inspect.signature(Trainer._load_best_model).parameters) == ["self"]
+    assert "_internal_call" in inspect.signature(Trainer.save_model).parameters
+    assert {"save_total_limit", "best_model_checkpoint", "use_mtime"} <= set(
+        inspect.signature(rotate_checkpoints).parameters
+    )
+    source = inspect.getsource(Trainer._save_checkpoint)
+    assert (
+        source.index("save_model(") < source.index("_save_rng_state(") < source.index("rotate_checkpoints(")
+    )
 
 
 @pytest.mark.parametrize("moment", KILLS)
