@@ -34,7 +34,22 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
-STAGES = {"sft": "alignment.sft", "dpo": "alignment.dpo", "reward": "reward.stage"}
+# of a shape and lengths that the estimate was not fitted to
+UNSEEN = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "intermediate_size": 3072,
+    "vocab_size": 64000,
+    "tie_word_embeddings": False,
+}
+STAGES = {
+    "sft": "alignment.sft",
+    "dpo": "alignment.dpo",
+    "reward": "reward.stage",
+    "ppo": "alignment.ppo.stage",
+}
 
 
 def make_model(folder: Path, shape: dict[str, Any]) -> str:
@@ -51,6 +66,16 @@ def make_model(folder: Path, shape: dict[str, Any]) -> str:
     )
     with torch.device("cuda"):
         LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return str(folder)
+
+
+def make_scorer(model: str, folder: Path) -> str:
+    """A reward model of the same shape with a random head."""
+    from alignment.backend.config import ModelSection
+    from alignment.backend.models import load_reward_model, load_tokenizer
+
+    load_reward_model(ModelSection(path=model, dtype="bfloat16")).save_pretrained(folder)
+    load_tokenizer(model).save_pretrained(folder)
     return str(folder)
 
 
@@ -88,7 +113,6 @@ def measure(case: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
         "trainer": {
             "per_device_train_batch_size": case["rows"],
             "gradient_accumulation_steps": case["accumulation"],
-            "max_length": 4096,
             "max_steps": 3,
             "save_strategy": "no",
             "logging_steps": 1,
@@ -96,6 +120,11 @@ def measure(case: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
         },
         "run": {"dir": str(folder / "run"), "overwrite": True},
     }
+    if case["stage"] == "ppo":
+        text["trainer"] |= {"max_completion_length": case["length"] // 2, "critic_warmup_steps": 0}
+        text["reward"] = {"path": make_scorer(model, folder / "scorer")}
+    else:
+        text["trainer"]["max_length"] = 4096
     (folder / "case.yaml").write_text(json.dumps(text))
     config = load_config(stage.Config, folder / "case.yaml")
     gc.collect()
@@ -103,7 +132,7 @@ def measure(case: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
     torch.cuda.reset_peak_memory_stats()
     result = stage.run(config)
     peak = torch.cuda.max_memory_allocated()
-    longest = result["metrics"]["longest"]
+    longest = result["metrics"]["longest"] + text["trainer"].get("max_completion_length", 0)
     estimate = check_memory(config.model, trainer_args(config, folder), case["stage"], longest)
     return {
         **case,
@@ -127,11 +156,15 @@ def main(out: Path) -> None:
     ]
     cases += [("135M", stage, False, False, 2, 512, 2) for stage in STAGES]
     cases += [("135M", stage, False, False, 4, 2048, 1) for stage in STAGES]
+    for stage in STAGES:
+        cases += [("unseen", stage, False, False, 3, 1200, 1), ("unseen", stage, True, True, 3, 1200, 1)]
     done = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        models = {name: make_model(folder / name, shape) for name, shape in SHAPES.items()}
-        for values in cases:
+        models = {
+            name: make_model(folder / name, shape) for name, shape in {**SHAPES, "unseen": UNSEEN}.items()
+        }
+        for values in sorted(cases, key=lambda case: case[1] == "ppo"):
             case = dict(zip(keys, values, strict=True))
             done.append(measure(case, models[case["shape"]], folder))
             print(json.dumps(done[-1]), flush=True)

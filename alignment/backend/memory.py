@@ -84,15 +84,15 @@ def estimate_memory(
     """The peak of a training step of `rows` rows of `length` tokens, each a pair for "reward" and "dpo".
 
     dtype: of the model's weights (adapters are float32); mixed: bfloat16 autocast; accumulation: batches a
-    step. "ppo" counts a critic and a scorer (in bfloat16) of the actor's size, each with weights of its own.
+    step. "ppo" counts a critic and a scorer (in bfloat16) of the actor's size.
     """
     whole = sizes.trained == sizes.parameters
     width = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
     held = QUANTIZED_BYTES[quantize] if quantize else width
     embedding = sizes.vocab * sizes.hidden
-    models = 2 if stage == "ppo" else 1  # an actor and a critic
+    models = 2 if stage == "ppo" else 1  # an actor and a critic, which share weights that are frozen
     references = int(whole and stage in ("dpo", "ppo"))  # with an adapter, the base is the reference
-    weights = int(held * sizes.parameters * (models + references))
+    weights = int(held * sizes.parameters * ((models if whole else 1) + references))
     weights += 2 * sizes.parameters if stage == "ppo" else 0  # the scorer
     own = width if whole else 4  # bytes of a trained weight
     weights += 0 if whole else 4 * sizes.trained * models

@@ -82,7 +82,7 @@ def load_policy(
     from transformers import AutoModelForCausalLM
 
     _check_quantize(section, trainable)
-    model = _load(AutoModelForCausalLM, section, trainable)
+    model = _load(AutoModelForCausalLM, section, trainable, device)
     return _place(model, section, trainable, device)
 
 
@@ -107,7 +107,7 @@ def load_reward_model(
     if not is_adapter(folder) and _is_reward_model(folder) and outputs != 1:
         raise UserError(f"{section.path} is a classifier with {outputs} outputs; a reward model has one")
     with torch.random.fork_rng(devices=[]):  # a missing head is first filled from the global generator
-        model = _load(AutoModelForSequenceClassification, section, trainable, num_labels=1)
+        model = _load(AutoModelForSequenceClassification, section, trainable, device, num_labels=1)
     inner = unwrap(model)
     inner.config.get_text_config().pad_token_id = load_tokenizer(section.path).pad_token_id
     if getattr(inner, "head_is_new", False):
@@ -146,13 +146,13 @@ def peft_config(section: ModelSection, task: str) -> LoraConfig | None:
     )
 
 
-def weights_dtype(section: ModelSection, whole: bool) -> str:
+def weights_dtype(section: ModelSection, whole: bool, device: Any = None) -> str:
     """What "auto" means: float32 on a CPU or where the whole model is trained, else bfloat16 or float16."""
     import torch
 
     if section.dtype != "auto":
         return section.dtype
-    if not torch.cuda.is_available() or whole:
+    if not torch.cuda.is_available() or whole or str(device) == "cpu":
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
@@ -181,11 +181,11 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
     return str(dst)
 
 
-def _load(auto: Any, section: ModelSection, trainable: bool, **extra: Any) -> Any:
+def _load(auto: Any, section: ModelSection, trainable: bool, device: Any, **extra: Any) -> Any:
     """The model of a section through `auto.from_pretrained`, dtype and quantisation settled."""
     folder = resolve_model_path(section.path)
     whole = trainable and section.lora is None and not is_adapter(folder)
-    options: dict[str, Any] = {"dtype": weights_dtype(section, whole), **extra}
+    options: dict[str, Any] = {"dtype": weights_dtype(section, whole, device), **extra}
     if section.attention is not None:
         options["attn_implementation"] = section.attention
     if section.quantize is not None:

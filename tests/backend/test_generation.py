@@ -16,7 +16,7 @@ PROMPTS = [[{"role": "user", "content": "the cat " * (1 + 3 * (i % 3))}] for i i
 
 @pytest.fixture(scope="module")
 def policy(toy_model: str) -> tuple:
-    return load_policy(ModelSection(path=toy_model), trainable=False), load_tokenizer(toy_model)
+    return load_policy(ModelSection(path=toy_model), trainable=False, device="cpu"), load_tokenizer(toy_model)
 
 
 def test_greedy_is_the_argmax_of_the_model_whatever_the_batching(policy: tuple) -> None:

@@ -26,6 +26,8 @@ MEASURED = [
     ("135M", "dpo", False, False, 4, 1815, 1, 16.285),
     ("135M", "reward", True, True, 4, 471, 1, 0.689),
     ("135M", "reward", False, False, 2, 471, 2, 4.279),
+    ("135M", "ppo", False, False, 4, 499, 1, 8.348),
+    ("135M", "ppo", True, True, 4, 499, 1, 0.954),
     ("1B", "sft", False, True, 8, 471, 1, 14.135),
     ("1B", "sft", True, True, 8, 471, 1, 2.786),
     ("1B", "dpo", False, False, 4, 471, 1, 21.794),
@@ -105,15 +107,8 @@ def test_within_15_percent_on_this_gpu(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("memory_benchmark", place)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    shape = {
-        "hidden_size": 1024,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-    }
-    shape |= {"intermediate_size": 3072, "vocab_size": 64000, "tie_word_embeddings": False}
-    model = benchmark.make_model(tmp_path / "model", shape)
-    for stage in ("sft", "dpo", "reward"):
+    model = benchmark.make_model(tmp_path / "model", benchmark.UNSEEN)
+    for stage in benchmark.STAGES:
         for lora, checkpointing in ((False, False), (True, True)):
             case = {"stage": stage, "lora": lora, "checkpointing": checkpointing}
             case |= {"rows": 3, "length": 1200, "accumulation": 1}

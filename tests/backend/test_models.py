@@ -27,11 +27,16 @@ PROMPTS = [[{"role": "user", "content": "the cat"}], [{"role": "user", "content"
 TEXTS = ["sat on a mat .", "ran"]
 
 
+def logits(path: str) -> torch.Tensor:
+    model = load_policy(ModelSection(path=path), trainable=False, device="cpu")
+    return model(torch.tensor([[5, 6, 7, 8]])).logits
+
+
 def perturbed_adapter(base: str, folder: Path, task: str = "SEQ_CLS", dora: bool = False) -> str:
     """A LoRA over `base` whose every trained weight was moved, saved at `folder`."""
     from peft import get_peft_model
 
-    section = ModelSection(path=base, lora=LoraSection(r=4, alpha=8, dora=dora))
+    section = ModelSection(path=base, dtype="float32", lora=LoraSection(r=4, alpha=8, dora=dora))
     load = load_reward_model if task == "SEQ_CLS" else load_policy
     model = get_peft_model(load(section), peft_config(section, task))
     torch.manual_seed(3)
@@ -48,16 +53,17 @@ def perturbed_adapter(base: str, folder: Path, task: str = "SEQ_CLS", dora: bool
 def test_reward_head_survives_lora(toy_model: str, tmp_path: Path, dora: bool) -> None:
     """design/training.md 7: the same scores in a new process, from the adapter and merged."""
     adapter = perturbed_adapter(toy_model, tmp_path / "adapter", dora=dora)
-    here = load_scorer(adapter).score(PROMPTS, TEXTS)
+    here = load_scorer(adapter, device="cpu").score(PROMPTS, TEXTS)
     assert here[0] != here[1]
     merged = export_model(adapter, tmp_path / "merged")
     assert not (Path(merged) / "adapter_config.json").exists()
-    assert load_scorer(merged).score(PROMPTS, TEXTS) == pytest.approx(here, abs=1e-5)
+    assert load_scorer(merged, device="cpu").score(PROMPTS, TEXTS) == pytest.approx(here, abs=1e-5)
     if dora:
         return
     program = (
         "import json, sys; from alignment.backend.scoring import load_scorer\n"
-        f"print(json.dumps([load_scorer(p).score({PROMPTS!r}, {TEXTS!r}) for p in sys.argv[1:]]))"
+        "scorers = [load_scorer(path, device='cpu') for path in sys.argv[1:]]\n"
+        f"print(json.dumps([scorer.score({PROMPTS!r}, {TEXTS!r}) for scorer in scorers]))"
     )
     command = [sys.executable, "-c", program, adapter, merged]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -69,26 +75,23 @@ def test_reward_head_survives_lora(toy_model: str, tmp_path: Path, dora: bool) -
 def test_adapter_of_a_policy_is_loaded_merged_and_stacked(toy_model: str, tmp_path: Path) -> None:
     adapter = perturbed_adapter(toy_model, tmp_path / "adapter", task="CAUSAL_LM")
     ids = torch.tensor([[5, 6, 7, 8]])
-    plain = load_policy(ModelSection(path=toy_model), trainable=False)(ids).logits
-    tuned = load_policy(ModelSection(path=adapter), trainable=False)(ids).logits
-    assert not torch.allclose(plain, tuned)
+    tuned = logits(adapter)
+    assert not torch.allclose(logits(toy_model), tuned)
     trainable = load_policy(ModelSection(path=adapter))
     assert any(p.requires_grad for p in trainable.parameters())
     # a new LoRA over an adapter: the old one is merged, so without the new one it is the SFT policy
-    stacked = load_policy(ModelSection(path=adapter, lora=LoraSection(r=2)))
+    stacked = load_policy(ModelSection(path=adapter, dtype="float32", lora=LoraSection(r=2)))
     assert not hasattr(stacked, "peft_config")
     assert torch.allclose(stacked.eval()(ids).logits, tuned, atol=1e-5)
     second = perturbed_adapter(adapter, tmp_path / "second", task="CAUSAL_LM")
     named = json.loads((Path(second) / "adapter_config.json").read_text())
     assert named["base_model_name_or_path"] == adapter
-    twice = load_policy(ModelSection(path=second), trainable=False)(ids).logits
+    twice = logits(second)
     assert not torch.allclose(twice, tuned, atol=1e-3)
     flat = export_model(second, tmp_path / "flat")
-    assert torch.allclose(load_policy(ModelSection(path=flat), trainable=False)(ids).logits, twice, atol=1e-4)
+    assert torch.allclose(logits(flat), twice, atol=1e-4)
     merged = export_model(adapter, tmp_path / "merged")
-    assert torch.allclose(
-        load_policy(ModelSection(path=merged), trainable=False)(ids).logits, tuned, atol=1e-5
-    )
+    assert torch.allclose(logits(merged), tuned, atol=1e-5)
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     assert load_tokenizer(merged).chat_template == load_tokenizer(toy_model).chat_template
     with pytest.raises(UserError, match="exists"):
@@ -123,7 +126,7 @@ def test_paths(toy_model: str, tmp_path: Path) -> None:
 
 def test_refusals(toy_model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a reward model"):
-        load_scorer(toy_model)
+        load_scorer(toy_model, device="cpu")
     with pytest.raises(UserError, match=r"bitsandbytes|cannot be trained"):
         load_policy(ModelSection(path=toy_model, quantize="4bit"))
 
@@ -135,7 +138,7 @@ def test_classifier_with_two_outputs_is_no_reward_model(toy_model: str, tmp_path
     model.save_pretrained(tmp_path / "two")
     load_tokenizer(toy_model).save_pretrained(tmp_path / "two")
     with pytest.raises(UserError, match="classifier with 2 outputs"):
-        load_scorer(str(tmp_path / "two"))
+        load_scorer(str(tmp_path / "two"), device="cpu")
 
 
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
@@ -149,7 +152,7 @@ def test_qlora(toy_model: str, tmp_path: Path, quantize: str) -> None:
     assert all(p.grad is not None for n, p in model.named_parameters() if "modules_to_save" in n)
     model.save_pretrained(tmp_path / "adapter")
     load_tokenizer(toy_model).save_pretrained(tmp_path / "adapter")
-    assert load_scorer(str(tmp_path / "adapter")).score(PROMPTS, TEXTS)
+    assert load_scorer(str(tmp_path / "adapter"), device="cpu").score(PROMPTS, TEXTS)
 
 
 def test_adapter_names_its_base(toy_model: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def reward_model(toy_model: str, tmp_path_factory: pytest.TempPathFactory) -> st
 @pytest.mark.parametrize("pad_is_eos", [False, True])
 def test_alone_as_in_a_batch_padded_either_side(reward_model: str, pad_is_eos: bool) -> None:
     """design/training.md 5, with a pad that is EOS too."""
-    scorer = load_scorer(reward_model)
+    scorer = load_scorer(reward_model, device="cpu")
     pad = scorer.tokenizer.eos_token_id if pad_is_eos else scorer.tokenizer.pad_token_id
     rows = [render_conversation(scorer.tokenizer, p, t) for p, t in zip(PROMPTS, TEXTS, strict=True)]
     ids, mask = pad_right(rows, pad)
@@ -46,7 +46,7 @@ def test_alone_as_in_a_batch_padded_either_side(reward_model: str, pad_is_eos: b
 
 
 def test_scores_keep_order_whatever_the_budget(reward_model: str) -> None:
-    scorer = load_scorer(reward_model)
+    scorer = load_scorer(reward_model, device="cpu")
     together = scorer.score(PROMPTS, TEXTS)
     scorer.token_budget = 1
     assert scorer.score(PROMPTS, TEXTS) == pytest.approx(together, abs=1e-6)
@@ -55,7 +55,7 @@ def test_scores_keep_order_whatever_the_budget(reward_model: str) -> None:
 
 def test_cut_off_completion_gets_no_closing_token(reward_model: str) -> None:
     """design/training.md 6."""
-    scorer = load_scorer(reward_model)
+    scorer = load_scorer(reward_model, device="cpu")
     eos = scorer.tokenizer.eos_token_id
     whole = render_conversation(scorer.tokenizer, PROMPTS[0], "the cat sat")
     cut = render_conversation(scorer.tokenizer, PROMPTS[0], "the cat sat", finished=False)
@@ -74,7 +74,7 @@ def test_foreign_tokenizer_is_rendered_again(
 
     other = load_tokenizer(make_toy_model(tmp_path / "other"))
     other.chat_template = other.chat_template.replace("<|im_start|>", "## ")
-    scorer = load_scorer(reward_model)
+    scorer = load_scorer(reward_model, device="cpu")
     assert scorer.tell_if_foreign(other)
     assert scorer.tell_if_foreign(other)
     assert caplog.text.count("re-rendered") == 1
@@ -84,7 +84,7 @@ def test_foreign_tokenizer_is_rendered_again(
 
 
 def test_long_texts_keep_their_end_and_are_counted(reward_model: str) -> None:
-    loaded = load_scorer(reward_model)
+    loaded = load_scorer(reward_model, device="cpu")
     scorer = RewardScorer(loaded.model, loaded.tokenizer, "short", max_length=8)
     assert scorer.score_ids([list(range(5, 30))]) == scorer.score_ids([list(range(22, 30))])
     assert scorer.truncated == 1

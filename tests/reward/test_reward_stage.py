@@ -72,7 +72,7 @@ def test_learns_and_the_scorer_gives_the_trained_scores(data: Path, toy_model: s
     assert accuracy["low"] > 0.6
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
     assert result["metrics"]["rows"] + accuracy["n"] == 120
-    scorer = load_scorer(result["run"])
+    scorer = load_scorer(result["run"], device="cpu")
     prompt = [{"role": "user", "content": "a story of cat 1"}]
     good, bad = scorer.score([prompt] * 2, ["the cat sat hen", "the cat sat mat"])
     assert good > bad
@@ -85,8 +85,8 @@ def test_lora_and_a_shuffled_control(data: Path, toy_model: str, tmp_path: Path)
     assert (Path(result["model"]) / "adapter_config.json").exists()
     prompts, texts = [[{"role": "user", "content": "a story"}]] * 2, ["the hen", "the mat"]
     merged = export_model(result["run"], tmp_path / "merged")
-    assert load_scorer(merged).score(prompts, texts) == pytest.approx(
-        load_scorer(result["run"]).score(prompts, texts), abs=1e-4
+    assert load_scorer(merged, device="cpu").score(prompts, texts) == pytest.approx(
+        load_scorer(result["run"], device="cpu").score(prompts, texts), abs=1e-4
     )
     control = stage.run(make_config(data, toy_model, tmp_path / "control", "shuffle_labels=true"))
     assert control["metrics"]["loss"] > 0.6  # about ln 2: there is nothing to learn
