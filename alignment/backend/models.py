@@ -162,11 +162,11 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
 
     Merging is done in float32 and saved in the base's dtype. Nothing is left at `dst` if it fails.
     """
+    folder = resolve_model_path(src)
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     from alignment.data.files import atomic_output
 
-    folder = resolve_model_path(src)
     auto = AutoModelForSequenceClassification if _is_reward_model(folder) else AutoModelForCausalLM
     labels: dict[str, Any] = {"num_labels": 1} if auto is AutoModelForSequenceClassification else {}
     with atomic_output(dst, overwrite=overwrite) as temporary:
@@ -176,7 +176,8 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
             model = model.to(saved_dtype) if saved_dtype is not None else model
         else:
             model = _load_path(auto, folder, dtype="auto", **labels)
-        model.save_pretrained(temporary)
+        with _quiet_loading():
+            model.save_pretrained(temporary)
         load_tokenizer(folder).save_pretrained(temporary)
     return str(dst)
 
