@@ -168,7 +168,9 @@ def main(out: Path) -> None:
             case = dict(zip(keys, values, strict=True))
             done.append(measure(case, models[case["shape"]], folder))
             print(json.dumps(done[-1]), flush=True)
-            out.write_text(json.dumps({"device": torch.cuda.get_device_name(), "cases": done}, indent=1))
+            run = json.loads((folder / "run" / "run.json").read_text())
+            origin = {"device": torch.cuda.get_device_name(), "versions": run["versions"], "git": run["git"]}
+            out.write_text(json.dumps({**origin, "cases": done}, indent=1))
 
 
 if __name__ == "__main__":
