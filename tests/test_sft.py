@@ -276,6 +276,16 @@ def test_mistakes_leave_nothing_behind(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_full_disk_is_noticed_before_the_first_step(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("alignment.backend.preflight.shutil.disk_usage", lambda place: space)
+    with pytest.raises(UserError, match=r"a run with 3 checkpoints and the model needs .* GB of disk"):
+        start([demonstration()])
+    assert not (tmp_path / "run").exists()
+
+
 def test_few_long_rows_are_counted(start: Start) -> None:
     result = start([LONG, demonstration()], "trainer.max_length=64", "data.max_truncated=0.5")
     assert (result["metrics"]["rows"], result["metrics"]["truncated"]) == (2, 1)

@@ -7,6 +7,7 @@ trainer's own config class (TRL's SFTConfig and so on); see trainer_keys.py for 
 import difflib
 import importlib
 import importlib.util
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -281,6 +282,11 @@ def trainer_args(config: StageConfig, output_dir: str | Path, **forced: Any) -> 
     """
     import torch
 
+    if torch.cuda.device_count() > 1 and "RANK" not in os.environ:
+        raise UserError(
+            f"{torch.cuda.device_count()} GPUs are visible to one process: add --processes "
+            f"{torch.cuda.device_count()} to use them all, or set CUDA_VISIBLE_DEVICES=0 to use one"
+        )
     module, name = config.trainer_class.split(":")
     trainer_config = getattr(importlib.import_module(module), name)
     gpu = torch.cuda.is_available()

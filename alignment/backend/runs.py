@@ -61,7 +61,7 @@ class Run:
         if (self.dir / "run.json").is_file():
             self._lock = _lock(self.dir)
         if self._lock is None or self._overwrite:
-            _remove_empty(self.dir)
+            remove_empty(self.dir)
             with atomic_output(self.dir, self._overwrite) as temporary:
                 temporary.mkdir()
                 write_yaml(self._resolved, temporary / "config.yaml")
@@ -103,7 +103,9 @@ class Run:
     def finish(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Mark the run complete; return {"model", "metrics", "seconds", "run"}, every stage's result."""
         self._add_seconds(status="complete", metrics=plain(metrics))
-        return result(self.dir) if is_main_process() else {"metrics": plain(metrics), "run": str(self.dir)}
+        model = str(self.model_dir) if self.model_dir.is_dir() else None
+        seconds = self._state["seconds"]
+        return {"model": model, "metrics": plain(metrics), "seconds": seconds, "run": str(self.dir)}
 
     def pause(self) -> None:
         """Keep the seconds so far, for a run that stops before its end."""
@@ -111,11 +113,11 @@ class Run:
 
     def _add_seconds(self, **changes: Any) -> None:
         self.start()
+        now = time.monotonic()
+        self._state = {**self._state, **changes}
+        self._state["seconds"] = round(self._state["seconds"] + now - self._begun, 3)
+        self._begun = now
         if is_main_process():
-            now = time.monotonic()
-            self._state = {**self._state, **changes}
-            self._state["seconds"] = round(self._state["seconds"] + now - self._begun, 3)
-            self._begun = now
             _write_state(self.dir, self._state)
 
 
@@ -250,7 +252,8 @@ def _is_empty(folder: Path) -> bool:
     )
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
+    """Delete a run directory that nothing has been written to."""
     if _is_empty(folder):
         shutil.rmtree(folder)
 

@@ -22,8 +22,9 @@ from transformers.trainer_utils import rotate_checkpoints
 from transformers.utils.logging import disable_progress_bar
 
 from alignment.backend.preflight import check_disk
-from alignment.backend.progress import Steps
-from alignment.backend.runs import COMPLETE, Run, is_main_process
+from alignment.backend.progress import Steps, say
+from alignment.backend.runs import COMPLETE, Run, is_main_process, remove_empty
+from alignment.errors import UserError
 
 # Of an evaluation's metrics, those that only time it.
 TIMINGS = ("_runtime", "_per_second")
@@ -37,11 +38,11 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     checkpoint and exit with 130 or 143. Raises UserError when the disk has no room for the checkpoints.
     """
     disable_progress_bar()  # of transformers, for the shards of a model: `watch` shows ours
+    _check_room(trainer, run)
     run.start()
     run.remove_incomplete()
     trainer.accelerator.wait_for_everyone()
     checkpoint = run.newest_checkpoint()
-    _check_room(trainer, run)
     watch = _Watch(trainer, run, stop_every)
     trainer.args.save_total_limit = None  # `watch` deletes older checkpoints, once the newer is complete
     trainer.pop_callback(PrinterCallback)
@@ -50,6 +51,8 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback):
             callback.logging_dir = str(run.dir / "tensorboard")  # not among the checkpoints
+    if checkpoint is not None:
+        say(f"going on from {checkpoint}")
     run.drop_logs_after(0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
     if checkpoint is not None and json.loads((checkpoint / COMPLETE).read_text())["last"]:
         _restore(trainer, checkpoint)
@@ -222,6 +225,10 @@ def _check_room(trainer: Any, run: Run) -> None:
     weights = sum(p.numel() * p.element_size() for p in saved)
     optimizer = sum(2 * p.numel() * p.element_size() for p in parameters if p.requires_grad)
     kept = (trainer.args.save_total_limit or 2) + 1
-    check_disk(
-        run.dir, kept * (weights + optimizer) + weights, f"a run with {kept} checkpoints and the model"
-    )
+    try:
+        check_disk(
+            run.dir, kept * (weights + optimizer) + weights, f"a run with {kept} checkpoints and the model"
+        )
+    except UserError:
+        remove_empty(run.dir)  # transformers has made a folder already
+        raise

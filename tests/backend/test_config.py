@@ -188,6 +188,12 @@ def test_a_combination_that_the_library_refuses_is_a_user_error(tmp_path: Path) 
         trainer_args(config, tmp_path)
 
 
+def test_several_gpus_are_used_or_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    with pytest.raises(UserError, match="4 GPUs are visible to one process: add --processes 4"):
+        trainer_args(load_config(Config, write(tmp_path, GOOD)), tmp_path)
+
+
 def test_an_error_takes_no_second_and_imports_nothing_heavy(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("1e-5", "high"))
     code = (

@@ -103,9 +103,8 @@ def test_the_methods_of_transformers_that_are_called_are_as_they_were() -> None:
         inspect.signature(rotate_checkpoints).parameters
     )
     source = inspect.getsource(Trainer._save_checkpoint)
-    assert (
-        source.index("save_model(") < source.index("_save_rng_state(") < source.index("rotate_checkpoints(")
-    )
+    places = [source.index(f"{name}(") for name in ("save_model", "_save_rng_state", "rotate_checkpoints")]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("moment", KILLS)
@@ -128,6 +127,7 @@ def test_a_signal_checkpoints_first_and_says_how_to_resume(found: dict[str, Outc
     assert outcome.exit == 128 + getattr(signal, name), outcome.log
     assert outcome.checkpoint == "checkpoint-3"
     assert "same command again resumes" in outcome.log
+    assert "checkpoints/checkpoint-3\n" in outcome.log
     assert outcome.resumed == 0, outcome.log
     assert outcome.equal, outcome.log
 
