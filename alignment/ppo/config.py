@@ -28,7 +28,7 @@ class PPOConfig(RLOOConfig):
     adam_epsilon: float = 1e-5
     disable_dropout: bool = True
     normalize_advantages: bool = True
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None  # type: ignore[assignment]  # the old name; TRL's is true
     logging_steps: float = 1
 
     total_episodes: int | None = None
@@ -59,6 +59,8 @@ class PPOConfig(RLOOConfig):
     """Scores are clipped to ± this; null does not clip."""
     scale_rewards: bool = False
     """Divide scores by their running standard deviation."""
+    rollout_batch_size: int | None = None
+    """Completions that a process samples at once, for the cache to fit; null is all of a rollout."""
     local_rollout_forward_batch_size: int | None = None
     """Rows in a forward pass without gradients; null is per_device_train_batch_size."""
     samples_per_rollout: int = 4

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class PPOTrainer(RLOOTrainer):
         callbacks: list[TrainerCallback] | None = None,
         samples_path: str | Path | None = None,
     ) -> None:
-        if isinstance(reward, torch.nn.Module):
+        if isinstance(reward, torch.nn.Module) or not callable(reward):
             raise TypeError(
                 "reward must be a callable of (prompts, completions, finished): a scorer's .score"
             )
@@ -95,7 +96,7 @@ class PPOTrainer(RLOOTrainer):
         beta, args.beta = args.beta, 0.0
         super().__init__(
             model=model,
-            reward_funcs=_scored_here,
+            reward_funcs=[reward],  # type: ignore[list-item]  # TRL takes its name, `_score` calls it
             args=args,
             train_dataset=train_dataset,
             processing_class=processing_class,
@@ -108,8 +109,8 @@ class PPOTrainer(RLOOTrainer):
         self.samples_path = None if samples_path is None else Path(samples_path)
         if self.place_model_on_device:
             self._move_model_to_device(critic, args.device)
-        if args.gradient_checkpointing:  # Trainer reaches the policy's layers only
-            critic.backbone.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+        if args.activation_checkpointing:  # Trainer reaches the policy's layers only
+            critic.backbone.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
         join(self.model, critic)
         if reference is not None:
             disable_dropout_in_model(reference)
@@ -173,8 +174,12 @@ class PPOTrainer(RLOOTrainer):
 
     def _roll_out(self, prompts: list[Any]) -> tuple[Rollout, list[str]]:
         """Sample a completion for each prompt from the policy, unwarped."""
+        size = self.args.rollout_batch_size or len(prompts)
         with own_distribution(self.policy), safe_sync(self.policy) if self.use_vllm else nullcontext():
-            prompt_ids, completion_ids, completions = self._generate(prompts)
+            parts = [self._generate(prompts[i : i + size]) for i in range(0, len(prompts), size)]
+        prompt_ids, completion_ids, completions = (
+            list(chain(*column)) for column in zip(*parts, strict=True)
+        )
         rollout = pack(prompt_ids, completion_ids, self._tokenizer.pad_token_id)
         rollout["finished"] = torch.tensor([ids[-1] in self.eos_token_ids for ids in completion_ids])
         return rollout, [item if isinstance(item, str) else item[0]["content"] for item in completions]
@@ -393,8 +398,3 @@ class PPOTrainer(RLOOTrainer):
             for name, value in update_metrics(totals, tokens.item(), not self._warming_up).items():
                 self._metrics["train"][name].append(value)
             self._sums = None
-
-
-def _scored_here(prompts: list[Any], **kwargs: Any) -> list[float | None]:
-    """Stands where TRL wants a reward function: `_score` takes any callable, PeftModels' scorers included."""
-    raise RuntimeError("PPOTrainer scores rollouts itself")

@@ -1,7 +1,7 @@
 """design/training.md 15: PPOTrainer overrides and calls private methods; one that changed is found here.
 
 A row is a function, the hash of its code in the tested version (lines of comments and indentation aside), and
-what of ours rests on it. When one fails after an upgrade: read the new source, mend ours, put the new hash in.
+what of ours rests on it. When one fails after an upgrade: read the new source, mend ours, put its hash in.
 """
 
 from __future__ import annotations

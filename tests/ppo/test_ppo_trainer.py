@@ -85,7 +85,7 @@ def test_checkpointing_activations_changes_nothing(make_trainer: Any, prescribe:
     found = []
     for option in (False, True):
         trainer = make_trainer(
-            "new", gradient_checkpointing=option, optim="sgd", learning_rate=0.5, max_steps=2
+            "new", activation_checkpointing=option, optim="sgd", learning_rate=0.5, max_steps=2
         )
         prescribe(trainer, UNEVEN)
         trainer.train()
@@ -213,6 +213,7 @@ def test_every_option_at_once(make_trainer: Any, logged: Any, tmp_path: Path) ->
         num_generations=2,
         gradient_accumulation_steps=2,
         local_rollout_forward_batch_size=5,
+        rollout_batch_size=6,
         kl_target=0.5,
         kl_horizon=100,
         entropy_coef=0.01,
