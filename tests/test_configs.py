@@ -36,8 +36,5 @@ def test_it_loads(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_configs())
-def test_it_says_how_to_run_it(name: str) -> None:
-    """The first lines are a comment with the command, and the command names the file."""
-    text = (ROOT / name).read_text()
-    assert text.startswith("# ")
-    assert name.removesuffix(".yaml") in text.partition("stage:")[0]
+def test_it_begins_with_what_it_is_for(name: str) -> None:
+    assert (ROOT / name).read_text().startswith("# ")
