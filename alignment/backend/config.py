@@ -68,6 +68,8 @@ class DataSection(Section):
     """Share of the training prompts to hold out instead, chosen by a hash of the prompt."""
     how: Literal["each", "majority", "model"] = "each"
     """How the judgments of several people become pairs."""
+    pairs_per_prompt: int | None = pydantic.Field(None, ge=1)
+    """Of each prompt train on only so many pairs, those farthest apart in rank first; null takes all."""
     max_rows: int | None = pydantic.Field(None, ge=1)
     """Use only so many rows."""
     max_truncated: float = pydantic.Field(0.02, ge=0, le=1)

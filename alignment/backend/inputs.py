@@ -44,7 +44,8 @@ def stage_rows(data: DataSection, view: str, **options: Any) -> StageRows:
     if data.validation_fraction:
         # Always with the same seed: what one stage holds out no other stage trains on.
         records, held_out = split(records, data.validation_fraction)
-    train = list(islice(VIEWS[view](records, counts=counts, **options), data.max_rows))
+    fewer = {"most": data.pairs_per_prompt} if view == "pairs" else {}
+    train = list(islice(VIEWS[view](records, counts=counts, **options, **fewer), data.max_rows))
     validation = list(VIEWS[view](held_out, counts=unseen, **options))
     if not train:
         raise UserError(_empty(", ".join(data.train), view, counts))

@@ -74,6 +74,7 @@ def pairs_view(
     records: Iterable[Record],
     how: Literal["each", "majority", "model"] = "each",
     margin: bool = False,
+    most: int | None = None,
     counts: Counts = None,
 ) -> Iterator[Row]:
     """Pairs: {"id", "prompt", "chosen", "rejected", "weight", "judges"[, "margin"]}, for reward and DPO.
@@ -83,6 +84,7 @@ def pairs_view(
         "model": one row, weight = the Bradley-Terry probability that chosen is better.
     weight: for "each" the share of the votes for this direction. judges: how many voted for it.
     margin: adds the mean stated strength, or else the difference in rank (TRL's losses change on seeing it).
+    most: only so many pairs of each record, those of the greatest margin first.
     """
     for record in records:
         if len(record.completions) < 2:
@@ -96,7 +98,11 @@ def pairs_view(
             continue
         votes = pair_votes(record, counts)
         prompt = _dicts(record.prompt)
-        for pair in agreed_pairs(votes, how, counts):
+        pairs = agreed_pairs(votes, how, counts)
+        if most is not None and len(pairs) > most:
+            _count(counts, "pair closer in rank", len(pairs) - most)
+            pairs = sorted(pairs, key=lambda pair: -pair.margin)[:most]
+        for pair in pairs:
             chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
             if chosen.turns() == rejected.turns():
                 _count(counts, "equal completions")
