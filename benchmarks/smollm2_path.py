@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from alignment.data.files import write_records
 from alignment.data.records import Completion, Judgment, Message, Record
@@ -69,12 +70,13 @@ def pairs(path: Path) -> list[Record]:
         for line in lines:
             row = json.loads(line)
             ranks: list[int | None] = [1, 2] if row["preference"] < 1.5 else [2, 1]
-            if row["preference"] == 1.5 or row["output_1"] == row["output_2"]:
+            outputs = row["output_1"].strip(), row["output_2"].strip()
+            if row["preference"] == 1.5 or outputs[0] == outputs[1]:
                 continue
             records.append(
                 Record(
                     prompt=user(row["instruction"]),
-                    completions=[Completion(content=row["output_1"]), Completion(content=row["output_2"])],
+                    completions=[Completion(content=text) for text in outputs],
                     judgments=[Judgment(by="gpt-4", ranks=ranks)],
                 )
             )
@@ -110,21 +112,23 @@ def prepare(data: Path, work: Path, limit: int | None) -> dict[str, int]:
     return {name: len(records[:limit]) for name, records in datasets.items()}
 
 
-def stage(
-    work: Path, name: str, command: str, settings: dict[str, object], extra: list[str]
-) -> dict[str, object]:
-    """Run one alignkit command in its own process; return its seconds and what its run.json says."""
-    started = time.monotonic()
-    words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    peak = work / f"{name}.peak"
-    code = PEAK.format(path=str(peak))
-    config = f"smollm2-135m/{command}.yaml"
-    run = f"run.dir={json.dumps(str(work / name))}"
-    subprocess.run([sys.executable, "-c", code, command, config, run, *words, *extra], check=True, cwd=ROOT)
+def start(work: Path, name: str, command: str, settings: list[str]) -> subprocess.Popen[bytes]:
+    """Start one alignkit command in a process of its own."""
+    code = PEAK.format(path=str(work / f"{name}.peak"))
+    words = [command, f"smollm2-135m/{command}.yaml", f"run.dir={json.dumps(str(work / name))}", *settings]
+    print(f"== {name}: alignkit {' '.join(words)}", flush=True)
+    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT)
+
+
+def outcome(work: Path, name: str) -> dict[str, object]:
+    """What a finished stage's run.json says, and its peak memory."""
     state = json.loads((work / name / "run.json").read_text())
     return {
-        "wall_seconds": round(time.monotonic() - started, 1),
-        **{k: state[k] for k in ("seconds", "metrics")},
+        "seconds": state["seconds"],
+        "peak_memory_gib": round(int((work / f"{name}.peak").read_text()) / 2**30, 2),
+        "metrics": state["metrics"] if state["stage"] != "evaluate" else {},
+        "config": (work / name / "config.yaml").read_text(),
+        "versions": state["versions"],
     }
 
 
@@ -135,55 +139,69 @@ def main() -> None:
     for name in ("model", "data", "work", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("set", nargs="*", help="key=value for every stage, to try the script at toy size")
+    parser.add_argument("--commit", help="of the code, where it does not run from a checkout")
+    parser.add_argument("set", nargs="*", help="stage.key=value, e.g. ppo.trainer.total_episodes=4096")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     rows = prepare(args.data, args.work, args.limit)
     print(rows, flush=True)
-
-    def files(name: str) -> list[str]:
-        return [str(args.work / f"{name}.jsonl")]
-
+    base = str(args.model.resolve())
     sft, reward, judge = (str(args.work / name) for name in ("sft", "reward", "judge"))
-    base = str(args.model)
-    held_out = {"data.validation_fraction": 0.15}  # of the prompts; a pair's prompt is on one side only
-    stages: dict[str, dict[str, object]] = {}
-    plan: list[tuple[str, str, dict[str, object]]] = [
-        ("sft", "sft", {"model.path": base, "data.train": files("sft")}),
-        ("reward", "reward", {"model.path": sft, "data.train": files("pairs"), **held_out}),
-        ("judge", "reward", {"model.path": base, "data.train": files("judge_pairs"), **held_out}),
-        ("dpo", "dpo", {"model.path": sft, "data.train": files("pairs")}),
-        ("ppo", "ppo", {"model.path": sft, "reward.path": reward, "data.train": files("ppo_prompts")}),
-    ]
-    for name, command, settings in plan:
-        print(f"== {name}", flush=True)
-        stages[name] = stage(args.work, name, command, settings, args.set)
-        args.out.write_text(json.dumps({"rows": rows, "stages": stages}, indent=1))
-    print("== evaluate", flush=True)
+
+    def setting(key: str, value: object) -> str:
+        return f"{key}={json.dumps(value)}"
+
+    def files(key: str, name: str) -> str:
+        return setting(key, [str(args.work / f"{name}.jsonl")])
+
+    held_out = setting("data.validation_fraction", 0.15)  # of the prompts; each prompt is on one side only
     models = {"base": base, "sft": sft, "dpo": str(args.work / "dpo"), "ppo": str(args.work / "ppo")}
-    settings = {
-        "models": models,
-        "prompts": files("eval_prompts"),
-        "judge": {"kind": "reward", "path": judge},
-        "comparisons": [["sft", "base"], ["dpo", "sft"], ["ppo", "sft"], ["ppo", "dpo"]],
-        "reward_run": reward,
-    }
-    stages["evaluate"] = stage(args.work, "evaluate", "evaluate", settings, [])
-    report = json.loads((args.work / "evaluate" / "report.json").read_text())
+    ppo = [setting("model.path", sft), setting("reward.path", reward), files("data.train", "ppo_prompts")]
+    evaluate = [
+        setting("models", models),
+        files("prompts", "eval_prompts"),
+        setting("judge", {"kind": "reward", "path": judge}),
+        setting("comparisons", [["sft", "base"], ["dpo", "sft"], ["ppo", "sft"], ["ppo", "dpo"]]),
+        setting("reward_run", reward),
+    ]
+    # Stages of one line need nothing of each other and run side by side, each in its own process.
+    plan: list[dict[str, tuple[str, list[str]]]] = [
+        {
+            "sft": ("sft", [setting("model.path", base), files("data.train", "sft")]),
+            "judge": ("reward", [setting("model.path", base), files("data.train", "judge_pairs"), held_out]),
+        },
+        {
+            "reward": ("reward", [setting("model.path", sft), files("data.train", "pairs"), held_out]),
+            "dpo": ("dpo", [setting("model.path", sft), files("data.train", "pairs")]),
+        },
+        {"ppo": ("ppo", ppo)},
+        {"evaluate": ("evaluate", evaluate)},
+    ]
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
-    run = json.loads((args.work / "ppo" / "run.json").read_text())
-    result = {
+    result: dict[str, Any] = {
         "device": device,
+        "commit": args.commit,
+        "set": args.set,
         "rows": rows,
-        "versions": run["versions"],
-        "git": run["git"],
-        "stages": stages,
-        "report": report,
+        "stages": {},
     }
+    for together in plan:
+        running = {}
+        for name, (command, settings) in together.items():
+            more = [word.removeprefix(f"{name}.") for word in args.set if word.startswith(f"{name}.")]
+            running[name] = start(args.work, name, command, settings + more)
+        for name, process in running.items():
+            if process.wait() != 0:
+                raise SystemExit(f"{name} failed")
+            result["stages"][name] = outcome(args.work, name)
+            result["seconds"] = round(time.monotonic() - began, 1)
+            args.out.write_text(json.dumps(result, indent=1))
+    result["report"] = json.loads((args.work / "evaluate" / "report.json").read_text())
     args.out.write_text(json.dumps(result, indent=1))
-    print(json.dumps(report["win_rate"], indent=1))
+    print(json.dumps(result["report"]["win_rate"], indent=1))
 
 
 if __name__ == "__main__":

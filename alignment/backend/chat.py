@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignment.errors import UserError
@@ -142,42 +142,29 @@ def split_ids(
     completion: Messages,
     where: str,
     tools: list[Any] | None = None,
-) -> tuple[list[int], list[int]]:
-    """Ids of the prompt and of what the completion adds to them.
+) -> tuple[list[int], list[int], bool]:
+    """Ids of the prompt, of what the completion adds to them, and whether a token spans the two.
 
-    Raises UserError naming `where` if the prompt is not a prefix of the whole, or if the whole starts with
-    two BOS tokens.
+    A tokenizer may merge the prompt's last characters with the completion's first ("…assistant\\n" and
+    "\\nSure"): that token is counted to the completion. Raises UserError naming `where` if the prompt's text
+    is not a prefix of the whole, or if the whole starts with two BOS tokens.
     """
-    whole = encode(tokenizer, render_text(tokenizer, [*prompt, *completion], open_turn=False, tools=tools))
-    head = render_prompt(tokenizer, prompt, tools)
-    if whole[: len(head)] != head:
+    text = render_text(tokenizer, [*prompt, *completion], open_turn=False, tools=tools)
+    if not text.startswith(render_text(tokenizer, prompt, open_turn=True, tools=tools)):
         raise UserError(
             f"{where}: under the chat template of {tokenizer.name_or_path} the prompt is not a prefix of "
             "prompt + completion, so the two cannot be told apart; use a template that renders earlier turns "
             "the same whatever follows"
         )
+    whole, head = encode(tokenizer, text), render_prompt(tokenizer, prompt, tools)
     bos = tokenizer.bos_token_id
     if bos is not None and whole[:2] == [bos, bos]:
         raise UserError(
             f"{where}: the rendered text starts with two BOS tokens; remove one from the template"
         )
-    return head, whole[len(head) :]
-
-
-def check_prefix(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Check the prefix contract on every row of a pairs, unpaired or prompt-completion view; return how many.
-
-    A row has `prompt` and one or more of `chosen`, `rejected`, `completion`. UserError names the first row
-    that breaks the contract.
-    """
-    count = 0
-    for number, row in enumerate(rows, 1):
-        for key in ("chosen", "rejected", "completion"):
-            if key in row:
-                where = f"row {number} (id {row.get('id', '?')}), {key}"
-                split_ids(tokenizer, row["prompt"], completion_messages(row, key), where, row.get("tools"))
-        count += 1
-    return count
+    equal = [a == b for a, b in zip(head, whole, strict=False)]
+    shared = equal.index(False) if False in equal else len(equal)
+    return whole[:shared], whole[shared:], shared < len(head)
 
 
 def training_template(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -74,6 +74,8 @@ def dataset(rows: list[Row], columns: Sequence[str]) -> Dataset | None:
 def counted(counts: dict[str, int], left_out: dict[str, int]) -> str:
     """What the rows hold, to be seen before anything is trained: counts of preflight and of the view."""
     truncated = f", {counts['truncated']} cut to max_length" if counts["truncated"] else ""
+    if counts.get("merged"):
+        truncated += f", {counts['merged']} in which a token spans prompt and completion"
     reasons = "".join(f", {count} left out ({reason})" for reason, count in left_out.items())
     return (
         f"{counts['rows']} rows of {counts['tokens']} tokens, longest {counts['longest']}{truncated}{reasons}"

@@ -39,7 +39,8 @@ def check_rows(
     view: "messages", "pairs", "unpaired" or "prompts". max_length: tokens, None for no limit; max_truncated:
     the share of rows that may be longer. assistant_only: "messages" rows must have a supervised token within
     max_length (a mask from {% generation %}); False where the loss is on every token.
-    Returns {"rows", "tokens", "longest", "truncated"}. Raises UserError naming the row: the prompt is no
+    Returns {"rows", "tokens", "longest", "truncated", "merged" (rows where a token spans prompt and
+    completion; only where there are any)}. Raises UserError naming the row: the prompt is no
     prefix under the chat template, nothing is supervised, a prompt ends with the assistant, too many rows are
     too long.
     """
@@ -54,7 +55,9 @@ def check_rows(
             _check_turn(row["prompt"], where)
             lengths = [len(render_prompt(tokenizer, row["prompt"], row.get("tools")))]
         else:
-            lengths = _check_completions(tokenizer, row, where)
+            lengths, merged = _check_completions(tokenizer, row, where)
+            if merged:
+                counts["merged"] = counts.get("merged", 0) + 1
         longest = max(lengths)
         counts["rows"] += 1
         counts["tokens"] += sum(lengths)
@@ -95,18 +98,23 @@ def _check_messages(
     return len(rendered["input_ids"])
 
 
-def _check_completions(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], where: str) -> list[int]:
-    """Lengths in tokens of prompt + each completion of a row, the prefix contract checked."""
+def _check_completions(
+    tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], where: str
+) -> tuple[list[int], bool]:
+    """Lengths in tokens of prompt + each completion of a row, and whether any token spans both parts."""
     _check_turn(row["prompt"], where)
-    lengths = []
+    lengths, any_merged = [], False
     for key in ("chosen", "rejected", "completion"):
         if key in row:
             turns = completion_messages(row, key)
-            head, tail = split_ids(tokenizer, row["prompt"], turns, f"{where}, {key}", row.get("tools"))
+            head, tail, merged = split_ids(
+                tokenizer, row["prompt"], turns, f"{where}, {key}", row.get("tools")
+            )
             if not tail:
                 raise UserError(f"{where}, {key}: the completion has no token")
             lengths.append(len(head) + len(tail))
-    return lengths
+            any_merged |= merged
+    return lengths, any_merged
 
 
 def _check_turn(prompt: Sequence[Mapping[str, Any]], where: str) -> None:

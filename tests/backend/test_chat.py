@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 from alignment.backend import chat
 from alignment.backend.models import load_tokenizer
+from alignment.backend.preflight import check_rows
 from alignment.errors import UserError
 
 USER = {"role": "user", "content": "the cat"}
@@ -30,10 +32,23 @@ def row(number: int) -> dict:
 
 def test_prefix_is_checked_on_the_rows(tokenizer) -> None:
     """design/training.md 3."""
-    assert chat.check_prefix(tokenizer, [row(0), row(1)]) == 2
+    assert check_rows([row(0), row(1)], tokenizer, None, 0.0, "pairs")["rows"] == 2
     tokenizer.chat_template = BREAKING
     with pytest.raises(UserError, match=r"row 1 \(id r0\), chosen: .* not a prefix"):
-        chat.check_prefix(tokenizer, [row(0)])
+        check_rows([row(0)], tokenizer, None, 0.0, "pairs")
+
+
+def test_a_token_over_the_seam_is_counted_and_no_broken_template() -> None:
+    """The prompt ends with a newline, the answer starts with one, and the tokenizer has a token for two."""
+    tokenizer = load_tokenizer("tiny")
+    rows: list[dict[str, Any]] = [
+        {"id": "r0", "prompt": [USER], "completion": [{"role": "assistant", "content": "\nSure."}]}
+    ]
+    tokenizer.add_tokens(["\n\n"])
+    head, tail, merged = chat.split_ids(tokenizer, [USER], rows[0]["completion"], "here")
+    assert merged
+    assert tokenizer.decode(head + tail).count("Sure.") == 1
+    assert check_rows(rows, tokenizer, None, 0.0, "unpaired")["merged"] == 1
 
 
 def test_render_is_what_trl_tokenizes(tokenizer) -> None:
@@ -41,7 +56,7 @@ def test_render_is_what_trl_tokenizes(tokenizer) -> None:
     assert chat.render_conversation(tokenizer, [USER], SAID["content"]) == whole
     head = tokenizer.apply_chat_template([USER], add_generation_prompt=True, return_dict=True)["input_ids"]
     assert chat.render_prompt(tokenizer, [USER]) == head
-    assert chat.split_ids(tokenizer, [USER], [SAID], "here") == (head, whole[len(head) :])
+    assert chat.split_ids(tokenizer, [USER], [SAID], "here") == (head, whole[len(head) :], False)
 
 
 @pytest.mark.parametrize("in_template", [True, False])
