@@ -5,6 +5,7 @@ The figure that counts, accuracy on held-out prompts, is measured with the score
 Left out: K-wise losses, ensembles, process rewards.
 """
 
+import json
 import random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from alignment.backend.config import StageConfig, trainer_args
 from alignment.backend.inputs import counted, stage_rows
 from alignment.backend.progress import say
 from alignment.backend.runs import open_run
+from alignment.errors import UserError
 from alignment.stats import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -51,24 +53,26 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.preflight import check_rows
     from alignment.backend.scoring import RewardScorer
     from alignment.backend.training import run_trainer
-    from reward.trainer import PairCollator, PairTrainer
+    from reward.trainer import ComparisonCollator, ComparisonTrainer
 
     args = trainer_args(config, run_dir.checkpoints, remove_unused_columns=False)
     max_length = args.max_length
-    args.max_length = None  # rows that are too long are counted and left out here, not by TRL
     tokenizer = load_tokenizer(config.model.path)
     counts = check_rows(rows.train, tokenizer, max_length, config.data.max_truncated, "pairs")
     check_rows(rows.validation, tokenizer, max_length, config.data.max_truncated, "pairs")
-    check_memory(config.model, args, "reward", min(counts["longest"], max_length or 1 << 30))
     say(counted(counts, rows.left_out))
     pairs = shuffled(rows.train, config.run.seed) if config.shuffle_labels else rows.train
-    train, validation = (tokenized(part, tokenizer, max_length) for part in (pairs, rows.validation))
-    trainer = PairTrainer(
+    train, validation = (comparisons(part, tokenizer, max_length) for part in (pairs, rows.validation))
+    if not train:
+        raise UserError(f"every pair has a text longer than trainer.max_length {max_length}: raise it")
+    texts = max(len(row["texts"]) for row in train)
+    check_memory(config.model, args, "reward", min(counts["longest"], max_length or 1 << 30), texts)
+    trainer = ComparisonTrainer(
         model=load_reward_model(config.model, seed=config.run.seed),
         args=args,
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(validation) if args.eval_strategy != "no" else None,
-        data_collator=PairCollator(tokenizer.pad_token_id),
+        data_collator=ComparisonCollator(tokenizer.pad_token_id),
         processing_class=tokenizer,
         peft_config=peft_config(config.model, "SEQ_CLS"),
     )
@@ -81,25 +85,40 @@ def run(config: Config) -> dict[str, Any]:
     return run_dir.finish(metrics)
 
 
-def tokenized(rows: list[Row], tokenizer: Any, max_length: int | None) -> list[Row]:
-    """Rows of the pairs view as {"chosen_ids", "rejected_ids", "length", "weight"[, "margin"]}.
+def comparisons(rows: list[Row], tokenizer: Any, max_length: int | None) -> list[Row]:
+    """Rows of the pairs view, gathered by prompt and tokenized: the trainer's rows.
 
-    Those longer than `max_length` are left out. The whole conversation is rendered, as a scorer does.
+    {"texts": token ids of each completion with its prompt, once; "better", "worse": places among them, a pair
+    each; "weight"[, "margin"]: of each pair; "length": of the longest text}. Pairs with a text longer than
+    `max_length` are left out.
     """
+    gathered: dict[str, Row] = {}
+    for row in rows:
+        pair = [tuple(ids) for ids in pair_ids(row, tokenizer)]
+        if max_length is not None and max(map(len, pair)) > max_length:
+            continue
+        keys = [key for key in ("weight", "margin") if key in row]
+        new: Row = {"texts": [], "better": [], "worse": [], **{key: [] for key in keys}, "length": 0}
+        one = gathered.setdefault(json.dumps([row["id"], row["prompt"]]), new)
+        for side, text in zip(("better", "worse"), pair, strict=True):
+            if text not in one["texts"]:
+                one["texts"].append(text)
+            one[side].append(one["texts"].index(text))
+        for key in keys:
+            one[key].append(row[key])
+        one["length"] = max(one["length"], *map(len, pair))
+    return list(gathered.values())
+
+
+def pair_ids(row: Row, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids of a row's chosen and rejected conversation, rendered whole, as a scorer renders them."""
     from alignment.backend.chat import completion_messages, encode, render_text
 
-    kept = []
-    for row in rows:
-        new: Row = {key: row[key] for key in ("weight", "margin") if key in row}
-        for side in ("chosen", "rejected"):
-            turns = [*row["prompt"], *completion_messages(row, side)]
-            new[f"{side}_ids"] = encode(
-                tokenizer, render_text(tokenizer, turns, open_turn=False, tools=row.get("tools"))
-            )
-        new["length"] = max(len(new["chosen_ids"]), len(new["rejected_ids"]))
-        if max_length is None or new["length"] <= max_length:
-            kept.append(new)
-    return kept
+    def ids(side: str) -> list[int]:
+        turns = [*row["prompt"], *completion_messages(row, side)]
+        return encode(tokenizer, render_text(tokenizer, turns, open_turn=False, tools=row.get("tools")))
+
+    return ids("chosen"), ids("rejected")
 
 
 def shuffled(rows: list[Row], seed: int) -> list[Row]:
@@ -116,13 +135,13 @@ def held_out_accuracy(scorer: "RewardScorer", rows: list[Row]) -> dict[str, Any]
 
     A tie counts as half; the 95% interval resamples prompts, since pairs of one prompt are not independent.
     """
-    pairs = tokenized(rows, scorer.tokenizer, None)
-    chosen = scorer.score_ids([pair["chosen_ids"] for pair in pairs])
-    rejected = scorer.score_ids([pair["rejected_ids"] for pair in pairs])
+    chosen, rejected = zip(*(pair_ids(row, scorer.tokenizer) for row in rows), strict=True)
+    scores = scorer.score_ids([*chosen, *rejected])
+    better, worse = scores[: len(rows)], scores[len(rows) :]
     values: list[float] = []
     prompts: list[str] = []
-    for row, better, worse in zip(rows, chosen, rejected, strict=True):
+    for row, high, low in zip(rows, better, worse, strict=True):
         votes = max(1, row["judges"])
-        values += [0.5 if better == worse else float(better > worse)] * votes
+        values += [0.5 if high == low else float(high > low)] * votes
         prompts += [str(row["prompt"])] * votes
     return bootstrap_interval(values, prompts)._asdict()

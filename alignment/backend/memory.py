@@ -80,8 +80,9 @@ def estimate_memory(
     accumulation: int = 1,
     optimizer: str = "adamw_torch_fused",
     quantize: str | None = None,
+    texts: int | None = None,
 ) -> Memory:
-    """The peak of a training step of `rows` rows of `length` tokens, each a pair for "reward" and "dpo".
+    """The peak of a training step of `rows` rows, each of `texts` texts (see SEQUENCES) of `length` tokens.
 
     dtype: of the model's weights (adapters are float32); mixed: bfloat16 autocast; accumulation: batches a
     step. "ppo" counts a critic and a scorer (in bfloat16) of the actor's size.
@@ -99,7 +100,7 @@ def estimate_memory(
     gradients = own * sizes.trained * models
     state = OPTIMIZER_BYTES.get(optimizer, 8) * own // 4 * sizes.trained * models
 
-    tokens = rows * length * SEQUENCES[stage]
+    tokens = rows * length * (texts or SEQUENCES[stage])
     layer = tokens * _layer_bytes(sizes, whole, width, mixed)
     stream = 4 if width == 4 else 2  # bytes of the residual stream's numbers
     # autocast's bfloat16 copies of float32 weights live as long as the graph needs them
@@ -179,11 +180,14 @@ def model_sizes(section: ModelSection, scalar: bool = False) -> Sizes:
     )
 
 
-def check_memory(section: ModelSection, args: Any, stage: str, length: int) -> Memory | None:
+def check_memory(
+    section: ModelSection, args: Any, stage: str, length: int, texts: int | None = None
+) -> Memory | None:
     """Estimate a training step of `stage` and refuse what the GPU has no room for, before anything is loaded.
 
-    args: the trainer's config object; length: tokens of the longest row that will be trained on. Says the
-    estimate; None without a GPU and for sharded training. Raises UserError naming what to change.
+    args: the trainer's config object; length: tokens of the longest text that will be trained on; texts: of
+    a row, where SEQUENCES does not say. Says the estimate; None without a GPU and for sharded training.
+    Raises UserError naming what to change.
     """
     free = free_gpu_memory()
     if free is None or os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
@@ -200,6 +204,7 @@ def check_memory(section: ModelSection, args: Any, stage: str, length: int) -> M
         accumulation=args.gradient_accumulation_steps,
         optimizer=getattr(args.optim, "value", args.optim),
         quantize=section.quantize,
+        texts=texts,
     )
     say(f"GPU memory: about {memory.total / 1e9:.1f} GB of {free / 1e9:.1f} GB free ({memory})")
     if memory.total + RESERVE > free:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 from alignment.backend.batching import LengthGroupedSampler
 from alignment.backend.config import load_config
@@ -17,6 +18,7 @@ from alignment.data.files import write_records
 from alignment.data.records import Comparison, Completion, Judgment, Message, Record
 from alignment.errors import UserError
 from reward import stage
+from reward.trainer import ComparisonCollator, ComparisonTrainer
 
 
 def hen_records(n: int, judges: int = 1) -> list[Record]:
@@ -114,9 +116,53 @@ def test_votes_of_several_judges_weigh(tmp_path: Path, toy_model: str) -> None:
     from alignment.data.views import pairs_view
 
     rows = list(pairs_view([record]))
-    pairs = stage.tokenized(rows, load_tokenizer(toy_model), None)
-    assert sorted(pair["weight"] for pair in pairs) == pytest.approx([1 / 3, 2 / 3])
-    assert pairs[0]["chosen_ids"] == pairs[1]["rejected_ids"]
+    (one,) = stage.comparisons(rows, load_tokenizer(toy_model), None)
+    assert sorted(one["weight"]) == pytest.approx([1 / 3, 2 / 3])
+    assert len(one["texts"]) == 2
+    assert one["better"] == one["worse"][::-1]
+
+
+def test_a_ranking_is_read_once_and_its_loss_is_trls_over_all_pairs(toy_model: str, tmp_path: Path) -> None:
+    """Four ranked completions: four texts, six pairs; TRL's trainer reads twelve texts for the same loss."""
+    from trl import RewardTrainer
+    from trl.trainer.reward_trainer import DataCollatorForPreference
+
+    from alignment.backend.config import ModelSection, trainer_args
+    from alignment.backend.models import load_reward_model
+    from alignment.data.views import pairs_view
+
+    records = [
+        Record(
+            prompt=[Message("user", f"the cat {n}")],
+            id=str(n),
+            completions=[Completion(content="the hen " * k + "sat") for k in range(4)],
+            judgments=[Judgment(ranks=[2, 1, 4, 3])],
+        )
+        for n in range(3)
+    ]
+    tokenizer = load_tokenizer(toy_model)
+    rows = list(pairs_view(records))
+    train = stage.comparisons(rows, tokenizer, None)
+    assert [(len(row["texts"]), len(row["better"])) for row in train] == [(4, 6)] * 3
+    batch = ComparisonCollator(tokenizer.pad_token_id)(train)
+    assert batch["input_ids"].shape[0] == 12
+    config = make_config(tmp_path / "none.jsonl", toy_model, tmp_path / "run")
+    trainer = ComparisonTrainer(
+        model=load_reward_model(ModelSection(path=toy_model)),
+        args=trainer_args(config, tmp_path, use_cpu=True),
+        train_dataset=Dataset.from_list(train),
+        processing_class=tokenizer,
+    )
+    model = trainer.model.eval()
+    pairs = [
+        dict(zip(("chosen_ids", "rejected_ids"), stage.pair_ids(row, tokenizer), strict=True)) for row in rows
+    ]
+    theirs = DataCollatorForPreference(tokenizer.pad_token_id)(pairs)
+    assert theirs["input_ids"].shape[0] == 36
+    with torch.no_grad():
+        ours = trainer.compute_loss(model, batch)
+        assert torch.allclose(ours, RewardTrainer.compute_loss(trainer, model, theirs), atol=1e-6)
+    assert abs(ours.item() - 0.693) > 1e-3
 
 
 def test_refusals(data: Path, toy_model: str, tmp_path: Path) -> None:
@@ -152,10 +198,8 @@ def test_the_methods_of_trl_that_are_overridden() -> None:
     """design/training.md 15."""
     from trl import RewardTrainer
 
-    from reward.trainer import PairTrainer
-
-    for name in ("compute_loss", "_get_train_sampler"):
-        ours, theirs = (inspect.signature(getattr(cls, name)) for cls in (PairTrainer, RewardTrainer))
+    for name in ("compute_loss", "_get_train_sampler", "_prepare_dataset"):
+        ours, theirs = (inspect.signature(getattr(cls, name)) for cls in (ComparisonTrainer, RewardTrainer))
         assert list(ours.parameters) == list(theirs.parameters)
-    assert "gather_for_metrics" in inspect.getsource(RewardTrainer.compute_loss)
-    assert "chosen_ids" in inspect.getsource(RewardTrainer._prepare_dataset)
+    assert "self._metrics[mode]" in inspect.getsource(RewardTrainer.compute_loss)
+    assert "self._prepare_dataset(train_dataset" in inspect.getsource(RewardTrainer.__init__)
