@@ -48,7 +48,7 @@ class Decoder:
         size = (self.shape.layers, batch, self.shape.kv, prompt + new, self.shape.head)
         self.keys = torch.zeros(size, device=self.device, dtype=self.dtype)
         self.values = torch.zeros_like(self.keys)
-        whole = dict(device=self.device, dtype=torch.int32)
+        whole: dict[str, Any] = {"device": self.device, "dtype": torch.int32}
         self.start = torch.zeros(batch, **whole)  # first real token of a row
         self.end = torch.ones(batch, **whole)  # one past the last token a row may look at
         self.position = torch.zeros(batch, device=self.device, dtype=torch.long)

@@ -22,8 +22,7 @@ def clean(text: str) -> str:
     """Plain quotes and dashes, single spaces, at most one empty line between paragraphs."""
     text = SPACES.sub(" ", text.translate(PLAIN)).strip()
     text = re.sub(r" ?\n ?", "\n", text)
-    text = re.sub(r"\n{2,}", "\n\n", text)
-    return text
+    return re.sub(r"\n{2,}", "\n\n", text)
 
 
 def rejected(text: str, min_words: int = 12) -> str:

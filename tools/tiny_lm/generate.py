@@ -89,16 +89,19 @@ def leaked(prompt: Prompt, text: str) -> str:
     if (shown - asked) & {word.removesuffix("s") for word in words_of(text)}:
         return "leak"
     mine, answer = WORD.findall(text.lower()), WORD.findall(prompt.shown[1].lower())
-    return (
-        "leak" if set(zip(*(mine[i:] for i in range(5)))) & set(zip(*(answer[i:] for i in range(5)))) else ""
-    )
+    return "leak" if _runs(mine) & _runs(answer) else ""
+
+
+def _runs(words: list[str], n: int = 5) -> set[tuple[str, ...]]:
+    """All runs of n words."""
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
 class Sink:
     """Filters duplicates, writes what is kept, counts the rest."""
 
     def __init__(self, path: Path) -> None:
-        self.file = open(path, "w", encoding="utf-8")
+        self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed by main, at the end)
         self.seen = Seen()
         self.counts: Counter[str] = Counter()
         self.tokens = 0

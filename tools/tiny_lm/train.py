@@ -87,10 +87,9 @@ def token_stream(tokenizer: Any, documents: list[str], chunk: int = 20_000) -> n
     """All documents as one uint16 stream; <|im_end|> stands before the first and after each."""
     eos, parts = tokenizer.eos_token_id, [np.array([tokenizer.eos_token_id], np.uint16)]
     for first in range(0, len(documents), chunk):
-        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(
-            documents[first : first + chunk], add_special_tokens=False
-        ):
-            parts.append(np.array([*encoding.ids, eos], np.uint16))
+        part = documents[first : first + chunk]
+        encodings = tokenizer.backend_tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        parts += [np.array([*encoding.ids, eos], np.uint16) for encoding in encodings]
     return np.concatenate(parts)
 
 
