@@ -95,6 +95,11 @@ class PPOConfig(RLOOConfig):
             self.max_steps = self.total_episodes // rollout * self.updates_per_generation
 
     @property
+    def sharded(self) -> bool:
+        """Whether FSDP or DeepSpeed shards the weights: two modules can then not hold one tensor."""
+        return self.distributed_state.distributed_type.value in ("FSDP", "DEEPSPEED")
+
+    @property
     def updates_per_generation(self) -> int:
         """Optimiser steps that one rollout gives."""
         steps: int = self.steps_per_generation  # type: ignore[assignment]

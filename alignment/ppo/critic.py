@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import disable_dropout_in_model, maybe_gather_lm_head_ctx
 
-VOCABULARY_CHUNK = 32_768  # logits of so many entries are held at a time, on a GPU
+VOCABULARY_TILE = 32_768  # entries of the vocabulary whose logits a GPU holds at a time
 
 
 def unwrap(model: Any) -> Any:
@@ -173,26 +173,38 @@ def actor_critic_forward(
 
 
 def token_logps(model: Any, hidden: Tensor, targets: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities of `targets` (N,) under the LM head at `hidden` (N, d), and entropies (N,), float32.
-
-    On a GPU the head runs in tiles and no logits are kept, on a CPU the plain way, which is faster there.
-    """
+    """Log-probabilities of `targets` (N,) under the LM head at `hidden` (N, d), entropies (N,), float32."""
     config = model.config.get_text_config()
-    head = model.get_output_embeddings()
     softcap, scale = getattr(config, "final_logit_softcapping", None), _logit_scale(config)
-    if hidden.is_cuda:
-        wanted = ("entropy",) if entropy else ()
-        with maybe_gather_lm_head_ctx(head.weight, head.bias):
-            logps, entropies, *_ = ChunkedLogProbFunction.apply(
-                hidden, head.weight, head.bias, targets, 1.0, VOCABULARY_CHUNK, softcap, scale, wanted
-            )
-        return logps, entropies
-    logits = head(hidden).float() * scale if scale != 1.0 else head(hidden).float()
+    # In tiles no logits are kept; on a CPU, where they are few, the plain way takes less than half the time.
+    logps = tiled_logps if hidden.is_cuda else plain_logps
+    return logps(hidden, model.get_output_embeddings(), targets, softcap, scale, entropy)
+
+
+def tiled_logps(
+    hidden: Tensor, head: Any, targets: Tensor, softcap: float | None, scale: float, entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """`token_logps` by TRL's kernel."""
+    wanted = ("entropy",) if entropy else ()
+    with maybe_gather_lm_head_ctx(head.weight, head.bias):
+        logps, entropies, *_ = ChunkedLogProbFunction.apply(
+            hidden, head.weight, head.bias, targets, 1.0, VOCABULARY_TILE, softcap, scale, wanted
+        )
+    return logps, entropies
+
+
+def plain_logps(
+    hidden: Tensor, head: Any, targets: Tensor, softcap: float | None, scale: float, entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """`token_logps` with all logits (N, vocabulary) in memory."""
+    logits = head(hidden).float()
+    if scale != 1.0:
+        logits = logits * scale
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    everything = torch.log_softmax(logits, dim=-1)
-    entropies = -(everything.exp() * everything).sum(-1) if entropy else None
-    return everything.gather(1, targets[:, None]).squeeze(1), entropies
+    logps = torch.log_softmax(logits, dim=-1)
+    entropies = -(logps.exp() * logps).sum(-1) if entropy else None
+    return logps.gather(1, targets[:, None]).squeeze(1), entropies
 
 
 def _logit_scale(config: Any) -> float:

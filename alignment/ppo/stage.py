@@ -113,7 +113,7 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
         args=args,
         train_dataset=dataset(prompts, ["prompt"]),
         processing_class=tokenizer,
-        critic=_critic(config, policy, tokenizer, scorer, lora),
+        critic=_critic(config, policy, tokenizer, scorer, lora, share=not args.sharded),
         peft_config=lora,
         samples_path=run.dir / "samples.jsonl",
     )
@@ -154,7 +154,7 @@ def _check_room(policy: Any, longest: int, new_tokens: int) -> None:
         )
 
 
-def _critic(config: Config, policy: Any, tokenizer: Any, scorer: Any, lora: Any) -> Any:
+def _critic(config: Config, policy: Any, tokenizer: Any, scorer: Any, lora: Any, share: bool) -> Any:
     """A critic from the reward model, or None for the trainer to build one from the policy."""
     from alignment.backend.config import ModelSection
     from alignment.backend.models import load_reward_model
@@ -166,7 +166,7 @@ def _critic(config: Config, policy: Any, tokenizer: Any, scorer: Any, lora: Any)
     dtype: Any = str(policy.dtype).removeprefix("torch.")
     section = ModelSection(path=config.reward.path, dtype=dtype, attention=config.model.attention)
     own = policy.peft_config["default"] if hasattr(policy, "peft_config") else lora
-    return critic_of_reward_model(load_reward_model(section), own, policy)
+    return critic_of_reward_model(load_reward_model(section), own, policy if share else None)
 
 
 def _summary(history: list[dict[str, Any]]) -> dict[str, float]:

@@ -89,8 +89,7 @@ class PPOTrainer(RLOOTrainer):
         set_seed(args.seed)
         lora: Any = model.peft_config["default"] if isinstance(model, PeftModel) else peft_config
         if critic is None:
-            sharded = args.distributed_state.distributed_type.value in ("FSDP", "DEEPSPEED")
-            critic = critic_of_policy(model, lora, share=not sharded)
+            critic = critic_of_policy(model, lora, share=not args.sharded)
         # TRL would load the reference from where the policy's config says it came from: ours is the policy.
         reference = copy.deepcopy(model).eval().requires_grad_(False) if lora is None and args.beta else None
         beta, args.beta = args.beta, 0.0

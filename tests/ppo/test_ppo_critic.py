@@ -17,6 +17,8 @@ from alignment.ppo.critic import (
     critic_of_policy,
     critic_of_reward_model,
     join,
+    plain_logps,
+    tiled_logps,
     token_logps,
 )
 from alignment.ppo.rollout import forward_arguments, measure, pack, shuffled, token_values
@@ -118,6 +120,24 @@ def test_logps_follow_what_a_family_does_to_its_logits(family: str, options: dic
         hidden = model.base_model(input_ids=ids).last_hidden_state[0, :-1]
         got, _ = token_logps(model, hidden, ids[0, 1:], entropy=False)
     torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(("softcap", "scale"), [(None, 1.0), (3.0, 0.5)])
+def test_tiles_give_what_all_logits_give_gradients_too(softcap: float | None, scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(16, 200, bias=False)
+    torch.nn.init.normal_(head.weight, generator=generator)
+    hidden = torch.randn(30, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(200, (30,), generator=generator)
+    found = []
+    for logps in (tiled_logps, plain_logps):
+        got, entropies = logps(hidden, head, targets, softcap, scale, True)
+        assert entropies is not None
+        grads = torch.autograd.grad((got * 2 + entropies).sum(), [hidden, head.weight])
+        found.append((got, entropies, *grads))
+        assert logps(hidden, head, targets, softcap, scale, False)[1] is None
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
 def test_generation_and_saving_do_not_see_the_critic(policy: Any, tmp_path: Path) -> None:

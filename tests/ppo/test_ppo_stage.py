@@ -158,3 +158,23 @@ def test_a_reward_model_with_another_tokenizer_scores_but_is_no_critic(
     chat._SAID.clear()
     run(load_config(Config, write_config(), [f"reward.path={foreign}"]))
     assert "has a tokenizer or template of its own" in caplog.text
+
+
+def test_the_guide_names_every_option_and_every_metric() -> None:
+    from alignment.ppo.config import PPOConfig
+    from alignment.ppo.metrics import Clock, rollout_metrics, update_metrics
+
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "ppo.md").read_text()
+    zeros = dict.fromkeys("""episodes tokens score score_squares reward kl surprise entropy finished value return
+        return_squares error error_squares""".split(), 1.0)  # fmt: skip
+    clock = Clock()
+    clock.seconds["score"] = 1.0
+    metrics = {
+        **rollout_metrics(zeros, 0.1, 1.0),
+        **update_metrics([0.0] * 6, 1.0, True),
+        **clock.metrics(1.0),
+    }
+    groups = ("objective/", "completions/", "val/num")
+    options = [name for name in PPOConfig.__annotations__ if not name.startswith("gradient_checkpointing")]
+    for name in [*options, *(name for name in metrics if not name.startswith(groups))]:
+        assert f"`{name}`" in guide, name
