@@ -165,8 +165,8 @@ def test_the_guide_names_every_option_and_every_metric() -> None:
     from alignment.ppo.metrics import Clock, rollout_metrics, update_metrics
 
     guide = (Path(__file__).resolve().parents[2] / "docs" / "ppo.md").read_text()
-    sums = """episodes tokens score score_squares reward kl surprise entropy finished value return return_squares
-        error error_squares"""
+    sums = """episodes tokens score score_squares reward kl surprise entropy finished value return
+        return_squares error error_squares"""
     zeros = dict.fromkeys(sums.split(), 1.0)
     clock = Clock()
     clock.seconds["score"] = 1.0
