@@ -16,10 +16,26 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PATH_WORDS = """\
 `python benchmarks/smollm2_path.py --model SMOLLM2_DIR --data DATA_DIR --work DIR --out JSON`, with
-configs/smollm2-135m as they are: SFT on Alpaca and instruction data, a reward model and DPO on one half (by
+configs/smollm2-135m: SFT on Alpaca and instruction data, a reward model and DPO on one half (by
 prompt) of AlpacaEval's judged pairs, PPO on prompts of its own against that reward model. The judge is a
 reward model trained on the *other* half, that no policy has seen. Whatever the figures are, they are the
-measured ones; intervals are 95% and resample prompts."""
+measured ones; intervals are 95% and resample prompts. SFT and the judge ran side by side, and so did the
+reward model and DPO: their seconds are those of a shared GPU."""
+
+MEMORY_WORDS = """\
+`python benchmarks/memory.py JSON`: what preflight says before a model is loaded, beside the peak of PyTorch's
+allocator over three optimiser steps, on random models of two sizes and of a third ("unseen") that the
+estimate was not fitted to."""
+MEMORY_HEAD = [
+    "model",
+    "stage",
+    "weights",
+    "checkpointing",
+    "rows × tokens",
+    "estimate, GiB",
+    "peak, GiB",
+    "ratio",
+]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -33,18 +49,15 @@ def interval(value: dict[str, Any], key: str = "value") -> str:
 
 def origin(result: dict[str, Any]) -> str:
     """Device, commit and versions in one line."""
-    versions = ", ".join(f"{name} {v}" for name, v in result["versions"].items() if name != "alignkit")
-    commit = (result.get("git") or {}).get("commit")
-    return f"{result['device']}; {versions}" + (f"; commit {commit[:12]}" if commit else "") + "."
+    versions = [f"{name} {v}" for name, v in result.get("versions", {}).items() if name != "alignkit"]
+    commit = [f"commit {result['commit'][:12]}"] if result.get("commit") else []
+    return "; ".join([result["device"], *([", ".join(versions)] if versions else []), *commit]) + "."
 
 
 def smollm2_path(result: dict[str, Any]) -> str:
     """The four stages on SmolLM2-135M."""
     stages, report = result["stages"], result["report"]
-    rows = [
-        [name, f"{s['seconds']:.0f}", f"{s['wall_seconds']:.0f}", f"{s['peak_memory_gib']:.1f}"]
-        for name, s in stages.items()
-    ]
+    rows = [[name, f"{s['seconds']:.0f}", f"{s['peak_memory_gib']:.1f}"] for name, s in stages.items()]
     wins = [
         [name.replace("_", " "), interval(rate, "rate"), str(rate["ties"]), interval_of_change(report, name)]
         for name, rate in report["win_rate"].items()
@@ -66,8 +79,9 @@ def smollm2_path(result: dict[str, Any]) -> str:
         [
             "## The whole path on SmolLM2-135M-Instruct and real data",
             PATH_WORDS,
-            f"Rows: {sizes}. {origin(result)}",
-            table(["stage", "seconds", "with start-up", "peak GPU memory, GiB"], rows),
+            f"Rows: {sizes}. Set over the configs: {' '.join(result['set']) or 'nothing'}. "
+            f"{origin({**result, 'versions': stages['sft']['versions']})}",
+            table(["stage", "seconds", "peak GPU memory, GiB"], rows),
             table(["reward model", "held-out accuracy"], accuracies),
             table(["comparison", "win rate", "ties", "change in words"], wins),
             table(["model", "KL from parent, nats", "words", "EOS rate", "judge's mean score"], models),
@@ -85,7 +99,33 @@ def interval_of_change(report: dict[str, Any], name: str) -> str:
     return f"{change['value']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]"
 
 
-PARTS = {"smollm2_path": smollm2_path}
+def memory(result: dict[str, Any]) -> str:
+    """The memory estimate beside the measured peak."""
+    rows = [
+        [
+            case["shape"],
+            case["stage"],
+            "LoRA" if case["lora"] else "full",
+            "yes" if case["checkpointing"] else "no",
+            f"{case['rows']} × {case['length']}",
+            f"{case['estimate'] / 2**30:.2f}",
+            f"{case['peak'] / 2**30:.2f}",
+            f"{case['ratio']:.3f}",
+        ]
+        for case in result["cases"]
+    ]
+    ratios = [case["ratio"] for case in result["cases"]]
+    return "\n\n".join(
+        [
+            "## The memory estimate before loading",
+            f"{MEMORY_WORDS}\nOver these {len(ratios)} cases the estimate is {min(ratios):.2f} to "
+            f"{max(ratios):.2f} times the peak. {origin(result)}",
+            table(MEMORY_HEAD, rows),
+        ]
+    )
+
+
+PARTS = {"smollm2_path": smollm2_path, "memory": memory}
 
 
 def page() -> str:
