@@ -31,6 +31,8 @@ def test_alone_as_in_a_batch_padded_either_side(reward_model: str, pad_is_eos: b
     scorer = load_scorer(reward_model, device="cpu")
     pad = scorer.tokenizer.eos_token_id if pad_is_eos else scorer.tokenizer.pad_token_id
     rows = [render_conversation(scorer.tokenizer, p, t) for p, t in zip(PROMPTS, TEXTS, strict=True)]
+    rows += [row[:-1] for row in rows]  # as templates have it that end in EOS
+    assert rows[-1][-1] == scorer.tokenizer.eos_token_id
     ids, mask = pad_right(rows, pad)
     left_ids, left_mask = torch.full_like(ids, pad), torch.zeros_like(mask)
     for i, row in enumerate(rows):
