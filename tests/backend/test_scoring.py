@@ -40,6 +40,8 @@ def test_alone_as_in_a_batch_padded_either_side(reward_model: str, pad_is_eos: b
     scorer.model.config.pad_token_id = pad
     with torch.no_grad():
         alone = torch.cat([scorer.model(torch.tensor([row])).logits for row in rows])
+        by_hand = [scorer.model.model(torch.tensor([row])).last_hidden_state[:, -1] for row in rows]
+        assert torch.allclose(alone, scorer.model.score(torch.cat(by_hand)), atol=1e-6)
         right = scorer.model(input_ids=ids, attention_mask=mask).logits
         left = scorer.model(input_ids=left_ids, attention_mask=left_mask).logits
     assert torch.allclose(alone, right, atol=1e-6)
