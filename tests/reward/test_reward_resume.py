@@ -12,7 +12,7 @@ from killing import Job, Outcome, outcomes
 from alignment.data.files import write_records
 
 TRAINER = "transformers.trainer:Trainer"
-# two epochs: the order of the second must be repeated too
+# an epoch is five steps: the kill at step 7 is inside the second, whose order must be repeated
 MOMENTS = [
     f"{TRAINER}.training_step@2",
     f"{TRAINER}.training_step@7",
@@ -25,7 +25,7 @@ model: {{path: {model}, lora: {{r: 4, dropout: 0.2}}}}
 data: {{train: [{data}], validation_fraction: 0.2}}
 trainer:
   max_steps: 8
-  per_device_train_batch_size: 16
+  per_device_train_batch_size: 4
   learning_rate: 1e-3
   save_steps: 2
   logging_steps: 1
