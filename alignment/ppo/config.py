@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -97,7 +98,8 @@ class PPOConfig(RLOOConfig):
     @property
     def sharded(self) -> bool:
         """Whether FSDP or DeepSpeed shards the weights: two modules can then not hold one tensor."""
-        return self.distributed_state.distributed_type.value in ("FSDP", "DEEPSPEED")
+        names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # set by accelerate's launcher
+        return bool(self.fsdp or self.deepspeed or any(os.environ.get(name) == "true" for name in names))
 
     @property
     def updates_per_generation(self) -> int:

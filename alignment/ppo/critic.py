@@ -31,6 +31,15 @@ def unwrap(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
+def without_dropout(model: Any) -> Any:
+    """The model with every dropout at 0, in place: log-probabilities, old and new, must be the model's own."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):  # a number that the attention function is called with
+            module.attention_dropout = 0.0
+    return model
+
+
 class Critic(nn.Module):
     """V(s_t): a transformer backbone and a linear head, float32 and zero at first."""
 
@@ -40,7 +49,6 @@ class Critic(nn.Module):
         self.head = nn.Linear(backbone.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        disable_dropout_in_model(backbone)
 
     def forward(self, input_ids: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         """input_ids (b, L) int64, padded on the right; rows, places (N,) -> values (N,) float32 there."""

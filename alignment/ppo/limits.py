@@ -39,6 +39,8 @@ def refusal(options: Mapping[str, Any]) -> str | None:
     for name, (default, advice) in UNUSED.items():
         if name in options and options[name] != default:
             return f"{name} is not used by PPO: {advice}"
+    if options.get("disable_dropout") is False:
+        return "disable_dropout false: with dropout KL and ratio would measure noise; leave it out"
     strategy = options.get("eval_strategy") or "no"
     if getattr(strategy, "value", strategy) != "no":
         return "eval_strategy: PPO does not evaluate while it trains; use `alignkit evaluate` on its model"

@@ -129,7 +129,7 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float)
     return ValueLoss(0.5 * torch.maximum(plain, clipped).sum(), (clipped > plain).sum())
 
 
-def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: int, horizon: int) -> float:
+def next_kl_coef(kl_coef: float, kl: float, target: float, episodes: float, horizon: int) -> float:
     """β·(1 + clip(KL/target − 1, ±0.2)·episodes/horizon)  (1909.08593 §2.2); kl: mean of sequences, nats."""
     error = min(max(kl / target - 1, -0.2), 0.2)
     return kl_coef * (1 + error * episodes / horizon)

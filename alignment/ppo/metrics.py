@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from alignment.ppo.losses import completion_mask, mean_variance, moments
@@ -130,6 +131,17 @@ def write_samples(
                 "finished": bool(rollout["finished"][row]),
             }
             out.write(json.dumps(sample, ensure_ascii=False) + "\n")
+
+
+def fill_table(logs: Any, prompts: list[Any], texts: list[str], rollout: Mapping[str, Tensor]) -> None:
+    """Fill TRL's table of completions, which it prints and sends to trackers, with those of all ranks."""
+    advantages = (rollout["advantages"].sum(1) / rollout["lengths"]).tolist()
+    rows = zip(prompts, texts, rollout["scores"].tolist(), advantages, strict=True)
+    for prompt, text, score, advantage in gather_object(list(rows)):
+        logs["prompt"].append(prompt)
+        logs["completion"].append(text)
+        logs["rewards"]["score"].append(score)
+        logs["advantages"].append(advantage)
 
 
 def drop_samples_from(path: Path, step: int) -> None:

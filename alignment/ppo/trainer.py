@@ -24,15 +24,16 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from trl import RLOOTrainer
 from trl.models import prepare_deepspeed, prepare_fsdp
-from trl.trainer.utils import disable_dropout_in_model, use_adapter
+from trl.trainer.utils import use_adapter
 
 from alignment.errors import UserError
 from alignment.ppo import losses
 from alignment.ppo.config import PPOConfig
-from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join
+from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, without_dropout
 from alignment.ppo.metrics import (
     Clock,
     drop_samples_from,
+    fill_table,
     rollout_metrics,
     rollout_sums,
     update_metrics,
@@ -111,9 +112,8 @@ class PPOTrainer(RLOOTrainer):
         if args.activation_checkpointing:  # Trainer reaches the policy's layers only
             critic.backbone.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
         join(self.model, critic)
+        without_dropout(self.model)
         if reference is not None:
-            disable_dropout_in_model(reference)
-            join(reference, None)
             self.ref_model = self._prepare_reference(reference)
         self.rollout: Rollout = {}
         self._sums: Tensor | None = None
@@ -124,7 +124,13 @@ class PPOTrainer(RLOOTrainer):
         """The unwrapped policy, critic attached."""
         return self.accelerator.unwrap_model(self.model)
 
+    @property
+    def _sharded(self) -> bool:
+        """FSDP and DeepSpeed clip, save and load the model that they wrap in their own way, critic too."""
+        return self.is_deepspeed_enabled or self.is_fsdp_enabled
+
     def _prepare_reference(self, reference: Any) -> Any:
+        join(without_dropout(reference), None)
         if self.is_deepspeed_enabled:
             return prepare_deepspeed(reference, self.accelerator)
         if self.is_fsdp_enabled:
@@ -190,9 +196,7 @@ class PPOTrainer(RLOOTrainer):
             raise UserError(f"the reward gave {len(scores)} scores for {len(texts)} completions")
         if not bool(scores.isfinite().all()):
             row = int((~scores.isfinite()).nonzero()[0, 0])
-            raise UserError(
-                f"the reward is {scores[row]} for completion {texts[row]!r} of prompt {prompts[row]!r}"
-            )
+            raise UserError(f"the reward is {scores[row]} for completion {texts[row]!r} of {prompts[row]!r}")
         return scores
 
     def _shape(self, rollout: Rollout) -> Tensor:
@@ -299,7 +303,7 @@ class PPOTrainer(RLOOTrainer):
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Actor and critic are clipped apart, so that a large error of the critic does not slow the actor."""
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+        if self._sharded:
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
         clip, limit = torch.nn.utils.clip_grad_norm_, self.args.max_grad_norm
@@ -313,11 +317,6 @@ class PPOTrainer(RLOOTrainer):
 
     # ---- checkpoints ----
 
-    @property
-    def _saved_whole(self) -> bool:
-        """FSDP and DeepSpeed save and load the model that they wrap in their own way, critic and all."""
-        return self.is_deepspeed_enabled or self.is_fsdp_enabled
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """The policy alone."""
         if state_dict is not None:
@@ -329,7 +328,7 @@ class PPOTrainer(RLOOTrainer):
 
     def save_critic(self, path: str | Path) -> None:
         """Write the critic's trained weights to one safetensors file, whole or not at all."""
-        if self.args.should_save and not self._saved_whole:
+        if self.args.should_save and not self._sharded:
             temporary = f"{path}.tmp"
             self.policy.critic.save(temporary)
             os.replace(temporary, path)
@@ -343,12 +342,13 @@ class PPOTrainer(RLOOTrainer):
             state = {"kl_coef": self.kl_coef, "scale": vars(self.scale)}
             Path(output_dir, STATE).write_text(json.dumps(state, indent=2))
         if self._position:
-            torch.save({**self.rollout, "step": torch.tensor(self._position)}, self._rollout_file(output_dir))
+            file = Path(output_dir, f"rollout_{self.accelerator.process_index}.pt")
+            torch.save({**self.rollout, "position": torch.tensor(self._position)}, file)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with critic_apart(self.policy):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if not self._saved_whole:
+        if not self._sharded:
             self.policy.critic.load(Path(resume_from_checkpoint, CRITIC))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -357,14 +357,12 @@ class PPOTrainer(RLOOTrainer):
             return
         state = json.loads(Path(checkpoint, STATE).read_text())
         self.kl_coef, self.scale = state["kl_coef"], losses.RunningScale(**state["scale"])
-        if self._rollout_file(checkpoint).is_file():
-            self.rollout = torch.load(self._rollout_file(checkpoint), weights_only=True)
-            self._step = int(self.rollout.pop("step"))
+        file = Path(checkpoint, f"rollout_{self.accelerator.process_index}.pt")
+        if file.is_file():
+            self.rollout = torch.load(file, weights_only=True)
+            self._step = int(self.rollout.pop("position"))
         if self.samples_path is not None and self.accelerator.is_main_process:
             drop_samples_from(self.samples_path, self.state.global_step)
-
-    def _rollout_file(self, folder: str) -> Path:
-        return Path(folder, f"rollout_{self.accelerator.process_index}.pt")
 
     # ---- metrics ----
 
@@ -382,12 +380,15 @@ class PPOTrainer(RLOOTrainer):
         for name, value in rollout_metrics(totals, self.kl_coef, self.scale.scale).items():
             self._metrics["train"][name].append(value)
         if self.samples_path is not None and self.accelerator.is_main_process:
-            count = self.args.samples_per_rollout
-            write_samples(self.samples_path, self.state.global_step, count, prompts, texts, rollout)
-        target, episodes = self.args.kl_target, totals["episodes"]
-        if target is not None:
-            kl = totals["kl"] / episodes
-            self.kl_coef = losses.next_kl_coef(self.kl_coef, kl, target, episodes, self.args.kl_horizon)
+            step, count = self.state.global_step, self.args.samples_per_rollout
+            if step == 0:  # a run that was stopped before its first checkpoint begins anew
+                drop_samples_from(self.samples_path, 0)
+            write_samples(self.samples_path, step, count, prompts, texts, rollout)
+        if self.log_completions:
+            fill_table(self._logs, prompts, texts, rollout)
+        if self.args.kl_target is not None:
+            kl, n = totals["kl"] / totals["episodes"], totals["episodes"]
+            self.kl_coef = losses.next_kl_coef(self.kl_coef, kl, self.args.kl_target, n, self.args.kl_horizon)
 
     def _tally(self, sums: Tensor, tokens: Tensor) -> None:
         """Add a micro-batch's sums; at the end of the optimiser batch make metrics of them."""

@@ -97,6 +97,15 @@ def test_a_prompt_that_ends_with_the_assistant_is_named(write_config: Callable[.
         run(load_config(Config, path))
 
 
+def test_long_prompts_are_left_out_and_counted(write_config: Callable[..., Path]) -> None:
+    records = [Record(prompt=[Message("user", "hi" if i % 4 else "so " * 40)], id=f"r{i}") for i in range(24)]
+    changes = ["max_prompt_length=40", "data.max_truncated=0.25", "critic=policy"]
+    metrics = run(load_config(Config, write_config(records), changes))["metrics"]
+    assert metrics["rows"] == 18
+    assert metrics["left_out"] == {"longer than max_prompt_length": 6}
+    assert metrics["longest"] <= 40
+
+
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
 def test_a_run_from_reward_model_to_policy(
     write_config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: bool

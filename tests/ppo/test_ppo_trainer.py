@@ -95,6 +95,17 @@ def test_checkpointing_activations_changes_nothing(make_trainer: Any, prescribe:
     assert largest_difference(*found) < 1e-6
 
 
+def test_dropout_is_off_everywhere(make_trainer: Any, logged: Any) -> None:
+    def drop(policy: Any) -> None:
+        for layer in policy.model.layers:
+            layer.self_attn.attention_dropout = 0.5
+
+    trainer = make_trainer(change=drop, max_steps=2, num_iterations=1)
+    trainer.train()
+    assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-4)
+    assert logged(trainer, "val/ratio")[0] == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("adapter", [None, "given"])
 def test_the_critic_warms_up_alone(make_trainer: Any, logged: Any, adapter: str | None) -> None:
     trainer = make_trainer(adapter, critic_warmup_steps=3, max_steps=3, weight_decay=0.1)
@@ -224,6 +235,7 @@ def test_every_option_at_once(make_trainer: Any, logged: Any, tmp_path: Path) ->
         num_completions_to_print=1,
     )
     trainer.train()
+    assert len(trainer._logs["completion"]) == len(trainer._logs["rewards"]["score"]) == 16
     coefs = logged(trainer, "kl_coef")
     assert coefs[1] == pytest.approx(coefs[0] * (1 - 0.2 * 16 / 100))  # the first KL is 0, under the target
     assert logged(trainer, "reward_scale")[-1] != 1.0
@@ -274,6 +286,7 @@ def test_a_reward_that_is_no_number_is_named(make_trainer: Any) -> None:
         ({"generation_kwargs": {"typical_p": 0.9}}, "generation_kwargs.typical_p"),
         ({"use_transformers_continuous_batching": True}, "use_transformers_continuous_batching"),
         ({"sync_ref_model": True}, "sync_ref_model"),
+        ({"disable_dropout": False}, "disable_dropout"),
         ({"reward_weights": [1.0]}, "reward_weights"),
         ({"eval_strategy": "steps"}, "eval_strategy"),
         ({"gradient_accumulation_steps": 2, "steps_per_generation": 3}, "steps_per_generation"),
