@@ -32,7 +32,7 @@ def unwrap(model: Any) -> Any:
 
 
 def without_dropout(model: Any) -> Any:
-    """The model with every dropout at 0, in place: log-probabilities, old and new, must be the model's own."""
+    """The model with every dropout at 0, in place: old and new log-probabilities must be its own."""
     disable_dropout_in_model(model)
     for module in model.modules():
         if hasattr(module, "attention_dropout"):  # a number that the attention function is called with
