@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from alignment import pipeline
 from alignment.backend.config import load_config
 from alignment.backend.launch import hand_over
 from alignment.backend.runs import is_main_process
+from alignment.cli.quickstart import check_new, closing
 
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")
@@ -81,16 +82,6 @@ def quickstart(
 ) -> None:
     """The whole path on a small model, on a CPU, in minutes: SFT, reward, DPO, PPO, evaluation."""
     given = [f"run.dir={json.dumps(str(out))}", f"run.seed={seed}", *_flags(overwrite=overwrite)]
-    results = pipeline.run(load_config(pipeline.Config, "quickstart/pipeline.yaml", given))
-    _closing(results)
-
-
-def _closing(results: dict[str, Any]) -> None:
-    """The table at the end of the quickstart: what each stage made, and in how many seconds."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("stage", "seconds", "result")
-    for name, result in results["steps"].items():
-        table.add_row(name, f"{result['seconds']:.0f}", result["model"] or result["run"])
-    Console().print(table)
+    config = load_config(pipeline.Config, "quickstart/pipeline.yaml", given)
+    check_new(out, overwrite)
+    closing(pipeline.run(config), out)

@@ -125,7 +125,7 @@ def test_the_quickstart_passes_its_folder_and_seed(monkeypatch: pytest.MonkeyPat
     seen = []
     monkeypatch.setattr("alignment.cli.train.load_config", lambda *arguments: arguments)
     monkeypatch.setattr("alignment.cli.train.pipeline.run", seen.append)
-    monkeypatch.setattr("alignment.cli.train._closing", lambda results: None)
+    monkeypatch.setattr("alignment.cli.train.closing", lambda results, out: None)
     assert run_here(monkeypatch, "quickstart", "--out", str(tmp_path / "a b"), "--seed", "3") == 0
     [(_, name, given)] = seen
     assert name == "quickstart/pipeline.yaml"
