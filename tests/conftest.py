@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from alignment.data.records import Record
@@ -17,6 +18,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests run in as many processes as there are cores: more threads each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test asserts a time: a slow machine must not fail a property.
+settings.register_profile("alignkit", deadline=None)
+settings.load_profile("alignkit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
