@@ -10,10 +10,13 @@ facts     share of the requested words that occur (inflections tolerated), scale
           fewer words than asked or reads as a list (few function words), so a bare list of facts earns little
 sentences 1 for the requested number, less by 0.4 for each one off (1 when none was named and there is one)
 length    words against MIN_WORDS a sentence, up to 1; above MAX_WORDS a sentence it falls again
-variety   distinct words over words, in a window of the first 40 words
+variety   1 when at least VARIED of the first 40 words are distinct, less in proportion below that
 copied    0.5 for each different 4-gram of the prompt found in the completion (an echo scores almost 0)
 ended     1 when the text ends in . ! or ? (a closing quote may follow), else 0.6
-loops     share of distinct word trigrams, squared: repetition costs
+loops     1 when at least UNLOOPED of the word trigrams are distinct; below that the ratio of the two, squared
+
+Repetition costs where there is much of it and not before: among answers that do all that was asked, the shorter
+one is not the better one. Such answers tie.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ COUNT = re.compile(rf"\b({'|'.join(NUMBERS)}|\d+|a single)(?: \w+)? sentences?\b
 MIN_WORDS = 6
 MAX_WORDS = 24
 GRAM = 4
+VARIED = 0.6
+UNLOOPED = 0.9
 
 # Words of English that carry no request of their own.
 FUNCTION = frozenset(
@@ -103,12 +108,12 @@ def parts(prompt: list[dict[str, Any]], completion: str) -> dict[str, float]:
     mentioned = named * prose * min(1.0, len(words) / wanted_words)
     sentences = max(0.0, 1.0 - 0.4 * abs(number - target)) if number else 0.0
     window = words[:40]
-    variety = len(set(window)) / len(window) * min(1.0, len(words) / wanted_words)
+    variety = min(1.0, len(set(window)) / len(window) / VARIED) * min(1.0, len(words) / wanted_words)
     asked_grams = set(_grams(words_of(_last(prompt)), GRAM))
     copied = 0.5 ** len(asked_grams & set(_grams(words, GRAM)))
     ended = 1.0 if ENDED.search(completion.strip()) else 0.6
     trigrams = _grams(words, 3)
-    loops = (len(set(trigrams)) / len(trigrams)) ** 2 if trigrams else 1.0
+    loops = min(1.0, len(set(trigrams)) / len(trigrams) / UNLOOPED) ** 2 if trigrams else 1.0
     body = 0.60 * mentioned + 0.20 * sentences + 0.12 * length + 0.08 * variety
     return {
         "facts": mentioned,

@@ -106,12 +106,13 @@ def test_inflections_are_tolerated() -> None:
     assert parts(prompt, text)["facts"] == 1.0
 
 
-def test_samples_of_like_quality_seldom_tie() -> None:
+def test_what_is_asked_decides_and_equals_tie() -> None:
     prompt = ask(EXAMPLES[2][0])
-    texts = [
+    whole = [
         "Leo saw a boat by the river. He was very happy and he sat in it.",
         "Leo saw a boat near the river. He was happy and he sat in it for a long time.",
-        "Leo went to the river with his boat. The water was cold and the boat was slow.",
         "The river was near the house of Leo. He had a boat and he liked it very much.",
     ]
-    assert len({judge(prompt, text) for text in texts}) == len(texts)
+    assert {judge(prompt, text) for text in whole} == {1.0}
+    without = "Leo went out with his boat. The water was cold and the boat was slow."
+    assert judge(prompt, without) < 0.85

@@ -4,7 +4,7 @@ alignkit sft quickstart/sft.yaml run.dir=SFT
 PYTHONPATH=CHECKOUT python rankings.py SFT PROMPTS OUT
 
 PROMPTS is ranking_prompts.jsonl of demonstrations.py. OUT, a folder, gets rankings.jsonl.gz and, of other prompts,
-rankings_held_out.jsonl.gz, on which the reward model's accuracy is measured. Four answers to each prompt, at temperature 1, so that they
+rankings_held_out.jsonl.gz, on which the reward model's accuracy is measured. Six answers to each prompt, at temperature 1, so that they
 are of the distribution that the reward model, DPO and PPO start from. The judge's scores are rounded to STEP and
 equal ones tie: smaller differences (a repeated word more or less) are no preference worth learning.
 """
@@ -21,9 +21,9 @@ from alignment.data.files import read_records, write_records
 from alignment.data.records import Judgment, Record, Source, message_dict
 from alignment.evaluation.program import judge
 
-ANSWERS = 4
+ANSWERS = 6
 STEP = 0.1
-HELD_OUT = 150
+HELD_OUT = 120
 
 
 def ranks(scores: list[float]) -> list[int]:
