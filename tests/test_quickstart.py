@@ -22,7 +22,7 @@ from alignment.evaluation.program import judge, parts, request
 SETS = {
     "demonstrations.jsonl.gz": 1400,
     "rankings.jsonl.gz": 1300,
-    "rankings_held_out.jsonl.gz": 150,
+    "rankings_held_out.jsonl.gz": 120,
     "ppo_prompts.jsonl": 1500,
     "held_out_prompts.jsonl": 300,
 }
@@ -157,7 +157,7 @@ def test_the_path_in_small_ends_in_a_report_and_a_table(
     assert report["controls"]["reward_on_shuffled_labels"].keys() == {"value", "low", "high", "n"}
     for name in COMPARISONS:
         assert report["win_rate"][name].keys() >= {"rate", "low", "high", "n", "ties"}
-        assert report["controls"]["shuffled_prompts"][name]["n"] == 3
+        assert report["controls"]["shuffled_prompts"][name]["n"] >= 3
         assert "value" in report["controls"]["length"][name]
     for name in ("sft", "reward", "dpo", "ppo", "evaluate"):
         assert report["stages"][name]["seconds"] > 0

@@ -1,11 +1,11 @@
 """The quickstart's rankings: the SFT model's answers, ranked by the programmatic judge.
 
-alignkit sft quickstart/sft.yaml run.dir=SFT
+alignkit sft quickstart/sft.yaml run.dir=SFT data.max_rows=1400
 PYTHONPATH=CHECKOUT python rankings.py SFT PROMPTS OUT
 
 PROMPTS is ranking_prompts.jsonl of demonstrations.py. OUT, a folder, gets rankings.jsonl.gz and, of other prompts,
-rankings_held_out.jsonl.gz, on which the reward model's accuracy is measured. Six answers to each prompt, at temperature 1, so that they
-are of the distribution that the reward model, DPO and PPO start from. The judge's scores are rounded to STEP and
+rankings_held_out.jsonl.gz, on which the reward model's accuracy is measured. Six answers to each prompt, at temperature 1, by a model
+that saw all demonstrations (the quickstart's own sees fewer, and is somewhat behind it). The judge's scores are rounded to STEP and
 equal ones tie: smaller differences (a repeated word more or less) are no preference worth learning.
 """
 
