@@ -15,8 +15,8 @@ copied    0.5 for each different 4-gram of the prompt found in the completion (a
 ended     1 when the text ends in . ! or ? (a closing quote may follow), else 0.6
 loops     1 when at least UNLOOPED of the word trigrams are distinct; below that the ratio of the two, squared
 
-Repetition costs where there is much of it and not before: among answers that do all that was asked, the shorter
-one is not the better one. Such answers tie.
+Repetition costs where there is much of it and not before: among answers that do all that was asked,
+the shorter one is not the better one. Such answers tie.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 SENTENCE = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)")
 ENDED = re.compile(r"[.!?][\"')\]]*$")
-NUMBERS = {w: i for i, w in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])}
+NUMBERS = {w: i for i, w in enumerate("zero one two three four five six seven eight nine ten".split())}
 COUNT = re.compile(rf"\b({'|'.join(NUMBERS)}|\d+|a single)(?: \w+)? sentences?\b")
 MIN_WORDS = 6
 MAX_WORDS = 24
@@ -37,11 +37,28 @@ UNLOOPED = 0.9
 
 # Words of English that carry no request of their own.
 FUNCTION = frozenset(
-    ["a", "an", "the", "and", "or", "but", "if", "so", "as", "of", "to", "in", "on", "at", "by", "for", "from", "with", "without", "into", "onto", "over", "under", "near", "up", "down", "out", "off", "about", "after", "before", "then", "than", "that", "this", "these", "those", "there", "here", "it", "its", "he", "him", "his", "she", "her", "hers", "they", "them", "their", "we", "us", "our", "you", "your", "i", "me", "my", "mine", "is", "are", "was", "were", "be", "been", "being", "am", "do", "does", "did", "done", "has", "have", "had", "having", "will", "would", "can", "could", "should", "shall", "may", "might", "must", "not", "no", "nor", "very", "too", "also", "just", "only", "both", "each", "all", "any", "some", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "who", "whom", "whose", "which", "what", "when", "where", "why", "how", "while", "because", "until", "again", "every", "other", "another", "such", "same", "own", "more", "most", "much", "many", "few", "little", "away", "back"]
+    (
+        "a an the and or but if so as of to in on at by for from with without into onto over under near up "
+        "down out off about after before then than that this these "
+        "those there here it its he him his she her "
+        "hers they them their we us our you your i me my mine is are was were be been being am do does did "
+        "done has have had having will would can could should shall may might must not no nor very too also "
+        "just only both each all any some one two three four five six seven eight nine ten who whom whose "
+        "which what when where why how while because until again every other another such same own more most "
+        "much many few little away back"
+    ).split()
 )
 # Words of asking, in the phrasings that the quickstart uses and near ones.
 ASKING = frozenset(
-    ["write", "tell", "make", "give", "describe", "explain", "say", "use", "put", "include", "mention", "answer", "please", "story", "stories", "tale", "text", "words", "word", "sentence", "sentences", "short", "small", "simple", "long", "about", "named", "called", "name", "names", "finds", "find", "meets", "meet", "sees", "see", "gets", "get", "likes", "like", "loves", "love", "wants", "want", "goes", "go", "happens", "happen", "something", "someone", "let", "lets", "us", "keep", "begin", "single", "line", "lines", "need", "needs", "must", "exactly", "lives", "live", "has", "have", "looks", "look", "day", "thing", "things", "person", "place", "together", "know", "child", "children", "new", "start", "end", "ends", "happy", "ending", "nice", "good", "exact", "main", "part", "talk", "speak"]
+    (
+        "write tell make give describe explain say use put include mention answer please story stories tale "
+        "text words word sentence sentences short small simple long about named called name names finds find "
+        "meets meet sees see gets get likes like loves love wants want goes go happens happen something "
+        "someone let lets us keep begin single line lines need needs must exactly lives live has have looks "
+        "look day thing things person place together know child "
+        "children new start end ends happy ending nice "
+        "good exact main part talk speak"
+    ).split()
 )
 
 
@@ -76,8 +93,8 @@ def request(prompt: list[dict[str, Any]]) -> tuple[list[str], int | None]:
     found = COUNT.search(text)
     number = None
     if found:
-        token = found.group(1)
-        number = 1 if token == "a single" else NUMBERS[token] if token in NUMBERS else int(token)
+        said = found.group(1)
+        number = 1 if said == "a single" else NUMBERS[said] if said in NUMBERS else int(said)
     facts: list[str] = []
     for word in words_of(COUNT.sub(" ", text)):
         if word in FUNCTION or word in ASKING or word.removesuffix("'s") in facts:

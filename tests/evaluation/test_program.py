@@ -15,12 +15,12 @@ def ask(text: str) -> list[dict[str, str]]:
 EXAMPLES = [
     (
         "Write a story about a fox named Ben who finds a red kite. Use two sentences.",
-        "Ben was a young fox, and one morning he saw a kite in a tree. It was red, so he took it home and smiled.",
+        "Ben was a young fox, and one morning he saw a kite in a tree. It was red, so he took it and smiled.",
         "The fox was very happy. He liked to run in the tall grass all day.",
     ),
     (
         "Tell me a story about Mia the baker. Put a drum in it. Use three sentences.",
-        "A baker called Mia heard a sound outside. It came from a big drum. She laughed and danced in her shop.",
+        "A baker called Mia heard a sound outside. It came from a big drum. She laughed and danced too.",
         "Mia was in her house. She was very happy there. Her mother gave her some bread.",
     ),
     (
