@@ -4,9 +4,9 @@ alignkit sft quickstart/sft.yaml run.dir=SFT data.max_rows=1400
 PYTHONPATH=CHECKOUT python rankings.py SFT PROMPTS OUT
 
 PROMPTS is ranking_prompts.jsonl of demonstrations.py. OUT, a folder, gets rankings.jsonl.gz and, of other prompts,
-rankings_held_out.jsonl.gz, on which the reward model's accuracy is measured. Six answers to each prompt, at temperature 1, by a model
-that saw all demonstrations (the quickstart's own sees fewer, and is somewhat behind it). The judge's scores are rounded to STEP and
-equal ones tie: smaller differences (a repeated word more or less) are no preference worth learning.
+rankings_held_out.jsonl.gz, on which the reward model's accuracy is measured. Six answers to each prompt, at
+temperature 1, by a model that saw all demonstrations (the quickstart's own sees fewer, and is somewhat behind it).
+The judge's scores are rounded to STEP and equal ones tie: smaller differences are no preference worth learning.
 """
 
 from __future__ import annotations
