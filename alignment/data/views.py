@@ -98,18 +98,20 @@ def pairs_view(
             continue
         votes = pair_votes(record, counts)
         prompt = _dicts(record.prompt)
-        pairs = agreed_pairs(votes, how, counts)
+        pairs = []
+        for pair in agreed_pairs(votes, how, counts):
+            chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
+            if chosen.turns() == rejected.turns():
+                _count(counts, "equal completions")
+            elif _is_empty(chosen) or _is_empty(rejected):
+                _count(counts, "empty completion")
+            else:
+                pairs.append(pair)
         if most is not None and len(pairs) > most:
             _count(counts, "pair closer in rank", len(pairs) - most)
             pairs = sorted(pairs, key=lambda pair: -pair.margin)[:most]
         for pair in pairs:
             chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
-            if chosen.turns() == rejected.turns():
-                _count(counts, "equal completions")
-                continue
-            if _is_empty(chosen) or _is_empty(rejected):
-                _count(counts, "empty completion")
-                continue
             row: Row = {
                 "id": record_id(record),
                 "prompt": prompt,

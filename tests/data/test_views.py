@@ -112,6 +112,14 @@ def test_pairs_have_no_margin_unless_asked() -> None:
     assert "margin" not in row
 
 
+def test_the_farthest_pairs_come_first_and_empty_ones_take_no_place() -> None:
+    counts: Counter[str] = Counter()
+    ranked = record(Judgment(ranks=[2, 3, 1, 4]), texts="abc ")
+    rows = list(pairs_view([ranked], most=1, counts=counts))
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows] == [("c", "b")]
+    assert counts == {"empty completion": 3, "pair closer in rank": 2}
+
+
 def test_what_makes_no_pair_is_counted_by_reason() -> None:
     rows = [
         record(texts="a"),
