@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
+from alignment.cli import data_hub, data_inspect, data_quality
 from alignment.data import quality
 from alignment.data.files import Rejects, read_records, record_writer, rejected_path, remove, write_records
 from alignment.data.formats import FORMATS, native, trl
@@ -23,6 +24,8 @@ from alignment.data.views import VIEWS
 from alignment.errors import UserError
 
 app = typer.Typer(no_args_is_help=True)
+for part in (data_inspect, data_quality, data_hub):
+    app.add_typer(part.app)  # without a name: its commands stand beside these
 Item = TypeVar("Item")
 
 Source = Annotated[str, typer.Argument(metavar="SRC", help="A file, a folder or a glob.")]

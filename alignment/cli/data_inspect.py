@@ -1,0 +1,5 @@
+"""`alignkit data`: show, head, diff: a dataset as a person reads it."""
+
+import typer
+
+app = typer.Typer()

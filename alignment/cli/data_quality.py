@@ -1,0 +1,5 @@
+"""`alignkit data`: duplicates, contamination, personal data, report."""
+
+import typer
+
+app = typer.Typer()
