@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignment.backend.config import DataSection
 from alignment.data.files import read_records
-from alignment.data.quality import split
 from alignment.data.records import Record
+from alignment.data.splits import split
 from alignment.data.views import VIEWS
 from alignment.errors import UserError
 

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from alignment.cli import data_hub, data_inspect, data_quality
-from alignment.data import quality
+from alignment.data import quality, splits
 from alignment.data.files import Rejects, read_records, record_writer, rejected_path, remove, write_records
 from alignment.data.formats import FORMATS, native, trl
 from alignment.data.formats.foreign import json_output
@@ -153,12 +153,12 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split SRC by prompt: no prompt, however it is spaced or capitalised, is on both sides."""
-    quality.check_fraction(fraction, seed)
+    splits.check_fraction(fraction, seed)
     if train == validation:
         raise UserError(f"{train}: TRAIN and VALIDATION are the same file")
     with record_writer(train, overwrite) as larger, record_writer(validation, overwrite) as smaller:
         for record in _progress(read_records(source), "splitting"):
-            (smaller if quality.in_validation(record, fraction, seed) else larger).write(record)
+            (smaller if splits.in_validation(record, fraction, seed) else larger).write(record)
         if not larger.rows or not smaller.rows:
             raise UserError(f"{source}: a fraction of {fraction} leaves one side empty; change it or --seed")
     print(f"{larger.rows:,} records in {train}, {smaller.rows:,} in {validation}")
