@@ -1,4 +1,5 @@
-"""Foreign formats: one module each, with `read(paths, rejects=None)` and `write(records, path, overwrite)`.
+"""Foreign formats: one module each, with `read(paths, rejects=None)`, `write(records, path, overwrite)`
+and `recognise(row)`, which says by what a row is of this format. They stand from the specific to the general.
 
 A format's importer keeps every row that its source has and merges nothing. Its exporter says, field by
 field, what the format cannot hold.

@@ -47,6 +47,15 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
     return foreign.read_foreign(paths, decode, rejects)
 
 
+def recognise(row: dict[str, Any]) -> str | None:
+    """By what a row is of this format, or None."""
+    keys = [key for key in ("instruction", "input", "output", "chosen", "rejected") if key in row]
+    texts = all(isinstance(row[key], str | None) for key in keys)
+    if texts and isinstance(row.get("instruction"), str) and len(keys) > 1:
+        return foreign.by_keys(keys)
+    return None
+
+
 def decode(line: bytes, where: str) -> Record:
     """One row as a record. Raises UserError."""
     columns: dict[str, Any] = {}

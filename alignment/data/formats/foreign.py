@@ -86,6 +86,14 @@ def json_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
         out.write(b"\n]\n" if array else b"\n")
 
 
+def by_keys(keys: Iterable[str]) -> str:
+    """By what a row was recognised: 'the keys "chosen" and "rejected"'."""
+    names = [f'"{key}"' for key in keys]
+    if len(names) == 1:
+        return f"the key {names[0]}"
+    return f"the keys {', '.join(names[:-1])} and {names[-1]}"
+
+
 def reply(turns: list[Message]) -> Completion:
     """A completion of these turns: `content` for one plain assistant message, else `messages`."""
     if len(turns) == 1 and turns[0] == Message("assistant", turns[0].content):

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -34,6 +35,14 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
     is not spelled in the usual way is kept as it is in meta.hh_rlhf, for the way back.
     """
     return foreign.read_foreign(paths, decode, rejects)
+
+
+def recognise(row: dict[str, Any]) -> str | None:
+    """By what a row is of this format, or None."""
+    texts = [row.get("chosen"), row.get("rejected")]
+    if len(row) == 2 and all(isinstance(text, str) and _TURN.search(text) for text in texts):
+        return 'the transcripts in "chosen" and "rejected"'
+    return None
 
 
 def decode(line: bytes, where: str) -> Record:

@@ -54,6 +54,33 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
     return foreign.read_foreign(paths, decode, rejects)
 
 
+def recognise(row: dict[str, Any]) -> str | None:
+    """By what a row is of this format, or None."""
+    keys = [key for key in (*_CONVERSATIONS, "text", "label") if row.get(key) is not None]
+    if row.get("text") is not None:
+        fits = isinstance(row["text"], str) and keys in (["text"], ["text", "label"])
+    elif keys == ["messages"]:
+        fits = _is_side(row["messages"], standard=False)
+    else:
+        sides = [key for key in keys if key != "label"]
+        fits = sides in _SIDES and any(
+            all(_is_side(row[key], standard) for key in sides) for standard in (True, False)
+        )
+        # A text beside columns of another name: those may be the answers, so it takes a person to say.
+        if sides == ["prompt"] and isinstance(row["prompt"], str):
+            fits = fits and row.keys() <= {"prompt", "tools", "id"}
+    return foreign.by_keys(keys) if fits else None
+
+
+_SIDES = (["prompt"], ["prompt", "completion"], ["prompt", "chosen", "rejected"], ["chosen", "rejected"])
+
+
+def _is_side(value: Any, standard: bool) -> bool:
+    if standard:
+        return isinstance(value, str)
+    return isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value)
+
+
 def decode(line: bytes, where: str) -> Record:
     """One row as a record. Raises UserError."""
     columns: dict[str, Any] = {}
