@@ -85,6 +85,8 @@ def smollm2_path(result: dict[str, Any]) -> str:
             table(["reward model", "held-out accuracy"], accuracies),
             table(["comparison", "win rate", "ties", "change in words"], wins),
             table(["model", "KL from parent, nats", "words", "EOS rate", "judge's mean score"], models),
+            "What the evaluation's own report warns of:",
+            "\n".join(f"- {warning}" for warning in report["warnings"]),
         ]
     )
 
