@@ -14,7 +14,16 @@ import typer
 
 from alignment.cli import data_hub, data_inspect, data_quality
 from alignment.data import quality, splits
-from alignment.data.files import Rejects, read_records, record_writer, rejected_path, remove, write_records
+from alignment.data.detect import check_native, detect
+from alignment.data.files import (
+    Paths,
+    Rejects,
+    read_records,
+    record_writer,
+    rejected_path,
+    remove,
+    write_records,
+)
 from alignment.data.formats import FORMATS, native, trl
 from alignment.data.formats.foreign import json_output
 from alignment.data.merge import Merged
@@ -39,14 +48,20 @@ NAMES = ", ".join(FORMATS)
 def convert(
     source: Source,
     target: Target,
-    from_: Annotated[str, typer.Option("--from", metavar="FORMAT", help=f"One of {NAMES}.")],
+    from_: Annotated[
+        str, typer.Option("--from", metavar="FORMAT", help=f"auto (told from the first rows), or {NAMES}.")
+    ] = "auto",
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {NAMES}.")] = "native",
     style: Annotated[str | None, typer.Option(help=f"With --to trl: {', '.join(trl.STYLES)}.")] = None,
     overwrite: Overwrite = False,
     on_error: OnError = "raise",
 ) -> None:
     """Convert SRC from one format to another; say what the target format cannot hold."""
-    reader, writer = _format(from_, "--from"), _format(to, "--to")
+    writer = _format(to, "--to")
+    if from_ == "auto":
+        from_, by = detect(source)
+        print(f"{source} is {from_}, by {by}")
+    reader = _format(from_, "--from")
     if style is not None and writer is not trl:
         raise UserError("--style goes with --to trl")
     rejects = _rejects(on_error, target, overwrite)
@@ -67,6 +82,7 @@ def convert(
 @app.command()
 def check(source: Source) -> None:
     """Read every row of SRC by the rules of the format; with faults, show the first ten and exit with 2."""
+    check_native(source)
     problems = Rejects()
     rows = repeated = 0
     ids: set[int] = set()
@@ -110,7 +126,7 @@ def view(
     left_out: Counter[str] = Counter()
     rows = 0
     with json_output(target, overwrite) as put:
-        for row in VIEWS[name](_progress(read_records(source), name), counts=left_out, **options):
+        for row in VIEWS[name](_progress(_records(source), name), counts=left_out, **options):
             put(msgspec.json.encode(row))
             rows += 1
         if not rows:
@@ -129,7 +145,7 @@ def merge(
 ) -> None:
     """Put datasets together; rows with the same id become one, with the judgments of all."""
     merged = Merged()
-    for record in _progress(read_records(sources), "merging"):
+    for record in _progress(_records(sources), "merging"):
         merged.add(record)
     written = write_records(target, merged, overwrite)
     print(f"{merged.read:,} records became {written.rows:,} in {target}")
@@ -157,7 +173,7 @@ def split(
     if train == validation:
         raise UserError(f"{train}: TRAIN and VALIDATION are the same file")
     with record_writer(train, overwrite) as larger, record_writer(validation, overwrite) as smaller:
-        for record in _progress(read_records(source), "splitting"):
+        for record in _progress(_records(source), "splitting"):
             (smaller if splits.in_validation(record, fraction, seed) else larger).write(record)
         if not larger.rows or not smaller.rows:
             raise UserError(f"{source}: a fraction of {fraction} leaves one side empty; change it or --seed")
@@ -171,7 +187,7 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, everything counted.")] = False,
 ) -> None:
     """Count rows, prompts, judges, ties and pairs; lengths, biases and agreement with 95% intervals."""
-    found = quality.statistics(_progress(read_records(source), "counting"))
+    found = quality.statistics(_progress(_records(source), "counting"))
     plain = found.as_dict()
     if as_json:
         print(json.dumps(plain, indent=2))
@@ -213,6 +229,12 @@ _SHARES = {
 def schema() -> None:
     """Print the JSON Schema of a record."""
     print(json.dumps(json_schema(), indent=2))
+
+
+def _records(source: Paths) -> Iterator[Record]:
+    """The records of a dataset; a foreign one is refused with the command that converts it."""
+    check_native(source)
+    return read_records(source)
 
 
 def _format(name: str, option: str) -> ModuleType:

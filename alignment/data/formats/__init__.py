@@ -11,4 +11,4 @@ from types import ModuleType
 
 from alignment.data.formats import alpaca, hh_rlhf, native, trl
 
-FORMATS: dict[str, ModuleType] = {"native": native, "trl": trl, "hh-rlhf": hh_rlhf, "alpaca": alpaca}
+FORMATS: dict[str, ModuleType] = {"native": native, "hh-rlhf": hh_rlhf, "alpaca": alpaca, "trl": trl}

@@ -50,8 +50,9 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
 def recognise(row: dict[str, Any]) -> str | None:
     """By what a row is of this format, or None."""
     keys = [key for key in ("instruction", "input", "output", "chosen", "rejected") if key in row]
-    texts = all(isinstance(row[key], str | None) for key in keys)
-    if texts and isinstance(row.get("instruction"), str) and len(keys) > 1:
+    # Beside an instruction alone, further columns may be answers under a name that is not Alpaca's.
+    known = "output" in row or "chosen" in row or row.keys() <= _KNOWN
+    if known and len(keys) > 1 and isinstance(row.get("instruction"), str):
         return foreign.by_keys(keys)
     return None
 

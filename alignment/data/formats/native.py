@@ -19,8 +19,8 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
 
 def recognise(row: dict[str, Any]) -> str | None:
     """By what a row is a record, or None."""
-    keys = [key for key in ("v", "prompt", "completions", "judgments") if key in row]
-    if isinstance(row.get("prompt"), list) and len(keys) > 1:
+    keys = [key for key in Record.__struct_fields__ if key in row]
+    if isinstance(row.get("prompt"), list) and (len(keys) == len(row) or "v" in row or "completions" in row):
         return foreign.by_keys(keys)
     return None
 

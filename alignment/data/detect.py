@@ -1,0 +1,145 @@
+"""Which format a file has, told from its first rows; no more of it is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from alignment.data.files import FOREIGN_SUFFIXES, SUFFIXES, Paths, data_files
+from alignment.data.formats import FORMATS
+from alignment.data.lines import _chunks, read_lines
+from alignment.data.parquet import parquet_rows
+from alignment.errors import UserError
+
+ROWS = 20  # of each file: enough for a broken one, or for a column that is null at first
+_START = 1 << 16  # bytes of a JSON array at first
+_ARRAYS = (".json", ".json.gz", ".json.zst")
+_BETWEEN = re.compile(r"[\s,]*")
+_decoder = json.JSONDecoder()
+
+
+class Detected(NamedTuple):
+    """A format's name, and by what it was recognised: 'the keys "chosen" and "rejected"'."""
+
+    format: str
+    by: str
+
+
+def detect(paths: Paths) -> Detected:
+    """The format of a file, or of the files of a folder or glob, from the first rows of each.
+
+    Raises UserError if no format knows the rows, or if two files are of different formats.
+    """
+    files = data_files(paths, FOREIGN_SUFFIXES)
+    first: tuple[Path, Detected] | None = None
+    for file in files:
+        rows = first_rows(file)
+        if not rows:
+            continue  # nothing to recognise it by; the importer says what is wrong with it
+        found = recognised(rows)
+        if found is None:
+            raise UserError(f"{file}: {_unknown(rows)}")
+        if first is None:
+            first = file, found
+        elif first[1].format != found.format:
+            raise UserError(
+                f"{first[0]} is {first[1].format} and {file} is {found.format}; "
+                "convert the files of one format at a time"
+            )
+    if first is None:
+        raise UserError(f"{', '.join(map(str, files[:3]))}: no row in the beginning of the file is an object")
+    return first[1]
+
+
+def check_native(paths: Paths) -> None:
+    """Raise UserError, with the command that helps, if a file has rows of a format that is not our own."""
+    for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        # Of a folder the reader takes only what may be its own; a file that was named is looked at as it is.
+        for file in data_files(given, FOREIGN_SUFFIXES if Path(given).is_file() else SUFFIXES):
+            found = recognised(first_rows(file))
+            if found is not None and found.format != "native":
+                raise UserError(
+                    f"{file} is {found.format}, by {found.by}; convert it first: "
+                    f"alignkit data convert {file} RECORDS.jsonl"
+                )
+
+
+def recognised(rows: list[dict[str, Any]]) -> Detected | None:
+    """The format of most of these rows; a row is of the first, so the most specific, format that knows it."""
+    votes = Counter(found for row in rows if (found := _recognised(row)) is not None)
+    formats = Counter(found.format for found in votes.elements())
+    if not formats:
+        return None
+    name, _ = formats.most_common(1)[0]
+    return next(found for found, _ in votes.most_common() if found.format == name)
+
+
+def _recognised(row: dict[str, Any]) -> Detected | None:
+    for name, module in FORMATS.items():
+        by = module.recognise(row)
+        if by is not None:
+            return Detected(name, by)
+    return None
+
+
+def _unknown(rows: list[dict[str, Any]]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    listed = ", ".join(f'"{key}"' for key in keys[:12]) + (", …" if len(keys) > 12 else "")
+    return (
+        f"no known format has rows with the keys {listed}; name the format with --from, or say which key "
+        "is what: --from columns --column prompt=KEY --column completion=KEY"
+    )
+
+
+def first_rows(path: Path) -> list[dict[str, Any]]:
+    """The first rows of a file that are objects; one that is not, or is broken, is left to the importer."""
+    if path.name.endswith(".parquet"):
+        texts = parquet_rows(path)
+    elif path.name.endswith(_ARRAYS) and (entries := _first_entries(path)) is not None:
+        return [row for row in entries if isinstance(row, dict) and row]
+    else:
+        texts = read_lines(path)
+    rows = []
+    for _, text in islice(texts, ROWS):
+        try:
+            rows.append(msgspec.json.decode(text, type=dict[str, Any]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return [row for row in rows if row]
+
+
+def _first_entries(path: Path) -> list[Any] | None:
+    """The first entries of a JSON array, from as little of it as will do; None if it is no array."""
+    start, enough = b"", _START
+    with path.open("rb") as raw:
+        for chunk in _chunks(raw, str(path)):
+            start += chunk
+            if len(start) < enough:
+                continue
+            if entries := _entries(start):
+                return entries
+            enough *= 2
+    return _entries(start)
+
+
+def _entries(start: bytes) -> list[Any] | None:
+    text = start.decode("utf-8-sig", "replace").lstrip()
+    if not text.startswith("["):
+        return None
+    entries: list[Any] = []
+    at = 1
+    while len(entries) < ROWS:
+        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
+        try:
+            entry, at = _decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError):
+            break
+        entries.append(entry)
+    return entries
