@@ -40,14 +40,19 @@ class Rejects:
     """Rows set aside instead of read; `path`, if given, gets one line each: place, reason and the row itself.
 
     The file appears with the first rejected row, and replaces one that an earlier run left.
+    stop: raise the first reason as a UserError; for a reader that sets nothing aside and is counted.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, stop: bool = False) -> None:
         self.path = None if path is None else Path(path)
-        self.count = 0
+        self.stop = stop
+        self.rows = 0  # that were read, also those set aside
+        self.count = 0  # of those set aside
         self.reasons: list[str] = []  # the first few, each with its place
 
     def add(self, where: str, reason: str, row: bytes) -> None:
+        if self.stop:
+            raise UserError(reason)
         if self.path is not None:
             entry = {"where": where, "reason": reason, "row": row.decode("utf-8", "replace")}
             with self.path.open("ab" if self.count else "wb") as out:
@@ -166,6 +171,8 @@ def decode_rows(
     rows = 0
     for file in files:
         for where, row in _rows(file):
+            if rejects is not None:
+                rejects.rows += 1
             try:
                 record = decode(row, where)
             except UserError as error:
