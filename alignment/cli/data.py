@@ -1,6 +1,8 @@
 """`alignkit data`: convert, check, view, merge, split and count datasets."""
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -64,15 +66,14 @@ def convert(
     reader = _format(from_, "--from")
     if style is not None and writer is not trl:
         raise UserError("--style goes with --to trl")
-    rejects = _rejects(on_error, target, overwrite)
     counted: Counter[str] = Counter()
-    records = _counted(_progress(reader.read(source, rejects), f"{from_} to {to}"), counted)
-    if writer is trl:
-        lost = trl.write(records, target, overwrite, style)
-    else:
-        lost = writer.write(records, target, overwrite)
-    print(f"{counted['records']:,} records from {source} in {target}")
-    _print_rejects(rejects)
+    with _rejects(on_error, target, overwrite) as rejects:
+        records = _counted(_progress(reader.read(source, rejects), f"{from_} to {to}"), counted)
+        if writer is trl:
+            lost = trl.write(records, target, overwrite, style)
+        else:
+            lost = writer.write(records, target, overwrite)
+    _print_account(source, target, rejects, counted["records"])
     if lost:
         print(f"{to} cannot hold: " + ", ".join(f"{field}: {count:,}" for field, count in lost.most_common()))
     if writer is native:
@@ -243,23 +244,37 @@ def _format(name: str, option: str) -> ModuleType:
     return FORMATS[name]
 
 
-def _rejects(on_error: str, target: Path, overwrite: bool) -> Rejects | None:
+@contextlib.contextmanager
+def _rejects(on_error: str, target: Path, overwrite: bool) -> Iterator[Rejects]:
+    """Counts the rows, and takes those set aside to a file that appears beside DST when DST is complete."""
     if on_error not in ("raise", "skip"):
         raise UserError(f'--on-error is raise or skip, not "{on_error}"')
-    if on_error == "raise":
-        return None
-    path = rejected_path(target)
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; choose another name or add --overwrite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove(path)
-    return Rejects(path)
+    listing = rejected_path(target)
+    if on_error == "skip" and listing.exists() and not overwrite:
+        raise UserError(f"{listing} exists; choose another name or add --overwrite")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = listing.with_name(f".tmp-{os.getpid()}-{listing.name}")
+    try:
+        rejects = Rejects(temporary, stop=on_error == "raise")
+        yield rejects
+        if rejects.count:
+            os.replace(temporary, listing)
+        elif overwrite:
+            remove(listing)  # it told of the file that was replaced
+    finally:
+        remove(temporary)
 
 
-def _print_rejects(rejects: Rejects | None) -> None:
-    if rejects is not None and rejects.count:
-        print(f"rows set aside, with the reasons, in {rejects.path}: {rejects.count:,}")
-        print(f"  the first: {rejects.reasons[0]}")
+def _print_account(source: str, target: Path, rejects: Rejects, records: int) -> None:
+    """Every row that was read is written or set aside, and said to be."""
+    taken = rejects.rows - rejects.count
+    became = f"{taken:,} of them became {records:,} records" if records != taken else f"{records:,} records"
+    aside = f"{rejects.count:,} set aside"
+    if rejects.count:
+        aside += f", with the reasons, in {rejected_path(target)}"
+    print(f"{rejects.rows:,} rows read from {source}: {became} in {target}, {aside}")
+    for reason in rejects.reasons[:1]:
+        print(f"the first reason: {reason}")
 
 
 def _counted(records: Iterable[Record], counts: Counter[str]) -> Iterator[Record]:

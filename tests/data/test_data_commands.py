@@ -50,7 +50,7 @@ def test_convert_there_and_back(here: Path) -> None:
     ]
     Path("in.json").write_text(json.dumps(rows))
     out = said("convert", "--from", "alpaca", "in.json", "records.jsonl")
-    assert "2 records from in.json in records.jsonl" in out
+    assert "2 rows read from in.json: 2 records in records.jsonl, 0 set aside" in out
     assert "next: alignkit data stats records.jsonl" in out
     said("convert", "--from", "native", "--to", "alpaca", "records.jsonl", "back.json")
     assert json.loads(Path("back.json").read_text()) == rows
@@ -67,8 +67,7 @@ def test_convert_sets_bad_rows_aside(here: Path) -> None:
     Path("in.jsonl").write_text('{"prompt": "a"}\n{"promt": "b"}\n{"prompt": "c"}\n')
     assert "in.jsonl, line 2" in refused("convert", "--from", "trl", "in.jsonl", "out.jsonl")
     out = said("convert", "--from", "trl", "in.jsonl", "out.jsonl", "--on-error", "skip")
-    assert "2 records" in out
-    assert "rows set aside, with the reasons, in out.rejected.jsonl: 1" in out
+    assert "3 rows read from in.jsonl: 2 records in out.jsonl, 1 set aside, with the reasons, in " in out
     assert json.loads(Path("out.rejected.jsonl").read_text())["where"] == "in.jsonl, line 2"
     Path("out.jsonl").unlink()
     skip = ("convert", "--from", "trl", "in.jsonl", "out.jsonl", "--on-error", "skip")
