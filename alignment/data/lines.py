@@ -31,6 +31,12 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"{name}, line {number}", line
 
 
+def raw_lines(path: Path) -> Iterator[bytes]:
+    """Every line as it is, blank ones and line ends included. Raises UserError as `read_lines` does."""
+    with path.open("rb") as raw:
+        yield from _decompressed(raw, str(path))
+
+
 def read_array(path: Path) -> Iterator[tuple[str, bytes]]:
     """The entries of a JSON array as ("PATH, row N", JSON text); a file of lines gives its lines.
 
