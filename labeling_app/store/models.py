@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -77,8 +78,18 @@ projects = Table(
     Column("guideline", Text, nullable=False),
     Column("guideline_version", Integer, nullable=False, default=1),
     Column("overlap", Integer, nullable=False, default=1),
-    Column("gold_rate", Float, nullable=False, default=0.0),
+    Column(
+        "gold_rate", Float, nullable=False, default=0.0
+    ),  # of the tasks given out, the share with a known answer
+    Column("gold_feedback", Boolean, nullable=False, default=False, server_default=false()),  # told at once
     Column("asks", String(20), nullable=False, default="ranking"),
+    Column("form", JSON),  # what else is asked: dimensions, rationale, rewrite (store/forms.py)
+    Column("consent", Text),  # shown before the first task, and has to be agreed to
+    Column("warning", Text),  # a content warning; whoever turns the project down is not asked again
+    Column("practice_tasks", Integer, nullable=False, default=0, server_default="0"),
+    Column(
+        "practice_needed", Float, nullable=False, default=0.0, server_default="0"
+    ),  # share that must be right
     Column("active", Boolean, nullable=False, default=True),
     Column("created_at", DateTime, nullable=False),
     CheckConstraint("asks IN ('ranking', 'pair', 'ratings')", name="asks"),
@@ -98,7 +109,10 @@ tasks = Table(
     Column("n_required", Integer, nullable=False),
     Column("n_judgments", Integer, nullable=False, default=0),
     Column("is_gold", Boolean, nullable=False, default=False),
-    Column("gold", JSON),
+    Column(
+        "gold", JSON
+    ),  # the known answer: {"ranks": […]} or {"all_bad": true}, with an "explanation" or without
+    Column("is_practice", Boolean, nullable=False, default=False, server_default=false()),
     Column("status", String(20), nullable=False, default="open"),
     Column("version", Integer, nullable=False, default=0),
     Column("created_at", DateTime, nullable=False),
@@ -179,4 +193,125 @@ audit_log = Table(
     Column("after", Text),
     Column("prev_hash", String(64), nullable=False, unique=True),  # unique: the chain cannot fork
     Column("hash", String(64), nullable=False, unique=True),
+)
+
+guidelines = Table(
+    "guidelines",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+enrolments = Table(  # one person in one project: what came before the first task, and how it went
+    "enrolments",
+    metadata,
+    Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("consented_at", DateTime),
+    Column("warned_at", DateTime),
+    Column("declined_at", DateTime),  # turned down after the content warning, or by an admin
+    Column("practice_done", Integer, nullable=False, default=0, server_default="0"),
+    Column("practice_right", Float, nullable=False, default=0.0, server_default="0"),
+    Column("qualified_at", DateTime),
+)
+
+flags = Table(  # why a task was skipped, or what a reviewer should look at
+    "flags",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assignment_id", ForeignKey("assignments.id"), nullable=False, index=True),
+    Column("kind", String(20), nullable=False),
+    Column("reason", JSON),  # the annotator's words
+    Column("created_at", DateTime, nullable=False),
+    Column("resolved_at", DateTime),
+    Column("resolved_by", ForeignKey("annotators.id")),
+    CheckConstraint("kind IN ('skip', 'flag', 'content')", name="kind"),
+)
+
+adjudications = Table(  # a reviewer's last word on a task; append-only like judgments, the newest counts
+    "adjudications",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task_id", ForeignKey("tasks.id"), nullable=False),
+    Column("reviewer_id", ForeignKey("annotators.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("ranks", JSON),
+    Column("both_bad", Boolean, nullable=False, default=False),
+    Column("rationale", JSON),
+    Column("created_at", DateTime, nullable=False),
+    UniqueConstraint("task_id", "revision"),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("role", String(20), nullable=False),
+    Column("made_by", ForeignKey("annotators.id")),  # null: the command line
+    Column("created_at", DateTime, nullable=False),
+    Column("expires_at", DateTime, nullable=False),
+    Column("used_at", DateTime),
+    Column("used_by", ForeignKey("annotators.id")),
+    CheckConstraint("role IN ('annotator', 'reviewer', 'admin')", name="role"),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("name", String(100), nullable=False),
+    Column("can_write", Boolean, nullable=False, default=False),
+    Column("project_id", ForeignKey("projects.id")),  # null: every project
+    Column("created_at", DateTime, nullable=False),
+    Column("expires_at", DateTime),
+    Column("revoked_at", DateTime),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", String(64), nullable=False),  # signs what is sent (HMAC-SHA256)
+    Column("active", Boolean, nullable=False, default=True),
+    Column("created_at", DateTime, nullable=False),
+)
+
+deliveries = Table(  # an outbox: written with the judgment, emptied by a thread, so that none is forgotten
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("webhook_id", ForeignKey("webhooks.id"), nullable=False),
+    Column("judgment_id", ForeignKey("judgments.id"), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", DateTime, nullable=False),
+    Column("delivered_at", DateTime),
+    Column("problem", Text),
+    UniqueConstraint("webhook_id", "judgment_id"),
+    Index("ix_deliveries_due", "delivered_at", "next_at"),
+)
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False),  # the file's name, or "API"
+    Column("fingerprint", String(64), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("created_at", DateTime, nullable=False),
+)
+
+exported = Table(  # whose judgment of which task went out in which export: what `label forget` lists
+    "exported",
+    metadata,
+    Column("export_id", ForeignKey("exports.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_id", ForeignKey("tasks.id"), primary_key=True),
+    Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
 )
