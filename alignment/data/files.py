@@ -18,10 +18,11 @@ import msgspec
 from alignment.data.lines import open_output, read_array, read_lines
 from alignment.data.parquet import FINGERPRINT, ROWS, ParquetSink, parquet_metadata, parquet_rows
 from alignment.data.records import Record, decode_record, encode_record, with_id
+from alignment.data.tables import TABLES, table_rows
 from alignment.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-FOREIGN_SUFFIXES = (".json", ".json.gz", ".json.zst", *SUFFIXES)  # .json: an array, or lines
+FOREIGN_SUFFIXES = (".json", ".json.gz", ".json.zst", *SUFFIXES, *TABLES)  # .json: an array, or lines
 REJECTED = ".rejected.jsonl"
 SIDECAR = ".fingerprint"
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -193,6 +194,8 @@ def _rows(file: Path) -> Iterator[tuple[str, bytes]]:
     """Every row as (where, JSON), whatever the file's form."""
     if file.name.endswith(".parquet"):
         return parquet_rows(file)
+    if file.name.endswith(TABLES):
+        return table_rows(file)
     return read_array(file) if file.name.endswith(FOREIGN_SUFFIXES[:3]) else read_lines(file)
 
 
