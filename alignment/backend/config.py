@@ -66,8 +66,8 @@ class DataSection(Section):
     """Files, folders or globs held out."""
     validation_fraction: float = pydantic.Field(0.0, ge=0, lt=1)
     """Share of the training prompts to hold out instead, chosen by a hash of the prompt."""
-    how: Literal["each", "majority", "model"] = "each"
-    """How the judgments of several people become pairs."""
+    how: Literal["each", "majority", "model", "dawid-skene"] = "each"
+    """How the judgments of several people become pairs; the last two are models of all judges."""
     pairs_per_prompt: int | None = pydantic.Field(None, ge=1)
     """Of each prompt train on only so many pairs, those farthest apart in rank first; null takes all."""
     max_rows: int | None = pydantic.Field(None, ge=1)

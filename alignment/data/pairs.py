@@ -1,16 +1,17 @@
-"""From several judges' orders to pairs: votes, majority, or a Bradley-Terry model over the judges."""
+"""From several judges' orders to pairs: every vote, or the majority's (models of judges: consensus.py)."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from alignment.data.records import Judgment, Record
 from alignment.errors import UserError
 
 Counts = Counter[str] | None
-HOW = ("each", "majority", "model")
+MODELS = ("model", "dawid-skene")
+HOW = ("each", "majority", *MODELS)
 
 
 class Vote(NamedTuple):
@@ -38,21 +39,19 @@ def pair_votes(record: Record, counts: Counts = None) -> list[Vote]:
     A judgment's ranks vote for every pair of ranked completions; its comparisons override the ranks for
     the pairs that they name.
     """
-    votes: list[Vote] = []
+    return [vote for _, vote in named_votes(record, counts) if vote.p != 0.5]
+
+
+def named_votes(record: Record, counts: Counts = None) -> Iterator[tuple[str | None, Vote]]:
+    """Each vote, ties too, with the judge whose it is; counts as `pair_votes` does."""
     for judgment in record.judgments:
-        if judgment.all_bad:
-            if counts is not None:
-                counts["all bad"] += 1
-            continue
-        own = judgment_votes(judgment)
+        own = [] if judgment.all_bad else judgment_votes(judgment)
         if not own and counts is not None:
-            counts["no order given"] += 1
+            counts["all bad" if judgment.all_bad else "no order given"] += 1
         for vote in own:
-            if vote.p != 0.5:
-                votes.append(vote)
-            elif counts is not None:
+            if vote.p == 0.5 and counts is not None:
                 counts["tie"] += 1
-    return votes
+            yield judgment.by, vote
 
 
 def judgment_votes(judgment: Judgment) -> list[Vote]:
@@ -77,11 +76,9 @@ def judgment_votes(judgment: Judgment) -> list[Vote]:
     return list(votes.values())
 
 
-def agreed_pairs(
-    votes: list[Vote], how: Literal["each", "majority", "model"] | str = "each", counts: Counts = None
-) -> list[Pair]:
-    """Pairs from votes. See `views.pairs_view` for the meaning of `how` and of the weight."""
-    if how not in HOW:
+def agreed_pairs(votes: list[Vote], how: str = "each", counts: Counts = None) -> list[Pair]:
+    """Pairs from one record's votes, how = "each" or "majority"; see `views.pairs_view` for the weight."""
+    if how not in ("each", "majority"):
         raise UserError(f"how = {how!r}: choose one of {', '.join(HOW)}")
     # For each judged pair a < b: votes for a and for b, sum of P(a better), margins of either side's votes.
     tallies: dict[tuple[int, int], list[float]] = {}
@@ -91,45 +88,16 @@ def agreed_pairs(
         tally[side] += 1
         tally[2] += p
         tally[3 + side] += margin
-    chances = modelled_chances(votes) if how == "model" else {}
     pairs = []
     for (a, b), (for_a, for_b, total, margin_a, margin_b) in tallies.items():
-        p = chances[a, b] if how == "model" else total / (for_a + for_b)
-        if how == "each":
-            a_wins, b_wins = for_a > 0, for_b > 0
-        elif how == "majority":
-            a_wins, b_wins = for_a > for_b, for_b > for_a
-        else:  # can be a direction that nobody voted for, when the other pairs imply it
-            a_wins, b_wins = p > 0.5 + 1e-9, p < 0.5 - 1e-9
-        if a_wins:
-            pairs.append(Pair(a, b, p, int(for_a), margin_a / max(for_a, 1)))
-        if b_wins:
-            pairs.append(Pair(b, a, 1 - p, int(for_b), margin_b / max(for_b, 1)))
-        if not a_wins and not b_wins and counts is not None:
+        p = total / (for_a + for_b)
+        if for_a > (0 if how == "each" else for_b):
+            pairs.append(Pair(a, b, p, int(for_a), margin_a / for_a))
+        if for_b > (0 if how == "each" else for_a):
+            pairs.append(Pair(b, a, 1 - p, int(for_b), margin_b / for_b))
+        if how == "majority" and for_a == for_b and counts is not None:
             counts["judges split evenly"] += 1
     return pairs
-
-
-def modelled_chances(votes: list[Vote]) -> dict[tuple[int, int], float]:
-    """P(a is better than b) by Bradley-Terry over all judges' votes, for every pair (a, b) that was judged.
-
-    Half a vote each way on every judged pair keeps an unbeaten completion finite. Completions that no
-    chain of judged pairs connects are fitted apart.
-    """
-    from alignment.stats.bradley_terry import bradley_terry, win_matrix
-
-    group: dict[int, set[int]] = {}
-    for vote in votes:
-        joined = group.get(vote.a, {vote.a}) | group.get(vote.b, {vote.b})
-        group.update(dict.fromkeys(joined, joined))
-    strength: dict[int, float] = {}
-    for members in {min(joined): sorted(joined) for joined in group.values()}.values():
-        place = {completion: k for k, completion in enumerate(members)}
-        own = [vote for vote in votes if vote.a in place]
-        first, second = [place[vote.a] for vote in own], [place[vote.b] for vote in own]
-        wins = win_matrix(first, second, [vote.p for vote in own], len(members))
-        strength.update(zip(members, bradley_terry(wins, prior=1.0).tolist(), strict=True))
-    return {(vote.a, vote.b): 1.0 / (1.0 + math.exp(strength[vote.b] - strength[vote.a])) for vote in votes}
 
 
 def best_completion(record: Record) -> int | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from alignment.data.pairs import Counts, agreed_pairs, best_completion, label_balance, pair_votes
+from alignment.data.consensus import record_pairs
+from alignment.data.pairs import Counts, best_completion, label_balance
 from alignment.data.records import Completion, Message, Record, message_dict, record_id
 
 Row = dict[str, Any]
@@ -70,9 +71,22 @@ def prompts_view(records: Iterable[Record], counts: Counts = None) -> Iterator[R
         yield {"id": record_id(record), "prompt": _dicts(record.prompt)}
 
 
+def _judged(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
+    """The records that could make a pair."""
+    for record in records:
+        if len(record.completions) < 2:
+            _count(counts, "fewer than two completions")
+        elif not record.prompt:
+            _count(counts, "empty prompt")
+        elif not record.judgments:
+            _count(counts, "not judged")
+        else:
+            yield record
+
+
 def pairs_view(
     records: Iterable[Record],
-    how: Literal["each", "majority", "model"] = "each",
+    how: Literal["each", "majority", "model", "dawid-skene"] = "each",
     margin: bool = False,
     most: int | None = None,
     counts: Counts = None,
@@ -81,25 +95,17 @@ def pairs_view(
 
     how: "each": every judge's strict order votes, and a pair that judges order both ways gives a row each
         way; "majority": one row in the direction with more votes, weight = its share of the votes cast;
-        "model": one row, weight = the Bradley-Terry probability that chosen is better.
+        "model", "dawid-skene": one row, weight = the probability that chosen is better, by a model of all
+        judges fitted over all records (see consensus.py), which wait on disk meanwhile.
     weight: for "each" the share of the votes for this direction. judges: how many voted for it.
-    margin: adds the mean stated strength, or else the difference in rank (TRL's losses change on seeing it).
+    margin: adds the mean stated strength, or else the difference in rank; for a model the log-odds of the
+        weight (TRL's losses change on seeing it).
     most: only so many pairs of each record, those of the greatest margin first.
     """
-    for record in records:
-        if len(record.completions) < 2:
-            _count(counts, "fewer than two completions")
-            continue
-        if not record.prompt:
-            _count(counts, "empty prompt")
-            continue
-        if not record.judgments:
-            _count(counts, "not judged")
-            continue
-        votes = pair_votes(record, counts)
+    for record, agreed in record_pairs(_judged(records, counts), how, counts):
         prompt = _dicts(record.prompt)
         pairs = []
-        for pair in agreed_pairs(votes, how, counts):
+        for pair in agreed:
             chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
             if chosen.turns() == rejected.turns():
                 _count(counts, "equal completions")

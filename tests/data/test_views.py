@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_strategies import records
 
-from alignment.data.pairs import Vote, agreed_pairs, best_completion, judgment_votes, modelled_chances
+from alignment.data.pairs import Vote, best_completion, judgment_votes
 from alignment.data.records import Comparison, Completion, Judgment, Message, Record
 from alignment.data.views import (
     VIEWS,
@@ -64,29 +63,6 @@ def test_each_keeps_both_directions_majority_one_and_an_even_split_none() -> Non
     assert list(pairs_view([even], "majority", counts=counts)) == []
     assert list(pairs_view([even], "model", counts=counts)) == []
     assert counts == {"judges split evenly": 2}
-
-
-def test_bradley_terry_over_judges_against_numbers_by_hand() -> None:
-    # Two completions, 3 votes to 1, half a vote added each way: P = 3.5 / 5.
-    votes = [Vote(0, 1, 1.0, 1.0)] * 3 + [Vote(0, 1, 0.0, 1.0)]
-    assert modelled_chances(votes) == {(0, 1): pytest.approx(3.5 / 5)}
-    # A cycle 0 > 1 > 2 > 0 has equal strengths, so every pair is split evenly.
-    cycle = [Vote(0, 1, 1.0, 1.0), Vote(1, 2, 1.0, 1.0), Vote(0, 2, 0.0, 1.0)]
-    assert all(p == pytest.approx(0.5) for p in modelled_chances(cycle).values())
-    assert agreed_pairs(cycle, "model") == []
-    # An independent fit, by gradient ascent on the likelihood with the same half votes: a chain, an island.
-    chain = [Vote(0, 1, 1.0, 1.0), Vote(0, 1, 1.0, 1.0), Vote(1, 2, 1.0, 1.0), Vote(3, 4, 0.8, 1.0)]
-    wins = {(0, 1): 2.5, (1, 0): 0.5, (1, 2): 1.5, (2, 1): 0.5, (3, 4): 1.3, (4, 3): 0.7}
-    strength = [0.0] * 5
-    for _ in range(5000):
-        slopes = [0.0] * 5
-        for (i, j), won in wins.items():
-            surprise = won / (1 + math.exp(strength[i] - strength[j]))
-            slopes[i] += surprise
-            slopes[j] -= surprise
-        strength = [s + 0.2 * g for s, g in zip(strength, slopes, strict=True)]
-    expected = {(a, b): 1 / (1 + math.exp(strength[b] - strength[a])) for a, b in [(0, 1), (1, 2), (3, 4)]}
-    assert modelled_chances(chain) == pytest.approx(expected, abs=1e-6)
 
 
 def test_comparisons_override_ranks_and_carry_their_probability_and_strength() -> None:
