@@ -22,11 +22,11 @@ LONGEST_CELL = 1 << 27  # characters; a quote that is never closed is told befor
 def table_rows(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every row as ("PATH, line N", JSON object of texts); N is the line where the row begins.
 
-    A row that does not fit the header is yielded as its text (a JSON string, which no format takes for a row),
-    with the reason in its place. Raises UserError for a header that repeats a name, and for a file that is
-    not UTF-8.
+    A row that does not fit the header is yielded as its text (a JSON string, which no format takes for a
+    row), with the reason in its place. Raises UserError for a header that repeats a name, and for a file
+    that is not UTF-8.
     """
-    # The limit is the csv module's own, one for the process; its default of 128 KiB is less than a long reply.
+    # The limit is the csv module's, one for the process; its default of 128 KiB is less than a long reply.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     lines = _Lines(path)
     delimiter = "\t" if path.name.endswith(TABLES[3:]) else _delimiter(lines.first)
