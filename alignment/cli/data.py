@@ -150,13 +150,13 @@ def merge(
         merged.add(record)
     written = write_records(target, merged, overwrite)
     print(f"{merged.read:,} records became {written.rows:,} in {target}")
-    if merged.conflicts:
+    if merged.conflict_fields:
         listing = rejected_path(target).with_name(rejected_path(target).name.replace("rejected", "conflicts"))
         with json_output(listing, overwrite=True) as put:
-            for conflict in merged.conflicts:
+            for conflict in merged.conflicts():
                 put(msgspec.json.encode(conflict._asdict()))
-        kinds = Counter(conflict.field for conflict in merged.conflicts)
-        print(f"conflicts, the first kept, listed in {listing}: {len(merged.conflicts):,} ({_listed(kinds)})")
+        kinds = merged.conflict_fields
+        print(f"conflicts, the first kept, listed in {listing}: {kinds.total():,} ({_listed(kinds)})")
     _next(f"alignkit data stats {target}")
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
-from alignment.data.records import Completion, Judgment, Record, decode_record, encode_record, with_id
+from alignment.data.records import Completion, Judgment, Record, encode_record, with_id
+from alignment.errors import UserError
+
+_CACHE_KIB = 1 << 16
+_INSERT = "INSERT INTO records (id, line) VALUES (?, ?) ON CONFLICT DO NOTHING"
+_decode = msgspec.json.Decoder(Record).decode
 
 
 class Conflict(NamedTuple):
@@ -22,38 +29,77 @@ class Conflict(NamedTuple):
 class Merged:
     """Records by id, in the order of their first appearance; iterate to get them.
 
-    Adding what is already in changes nothing. Records are held as JSON text, about half their size as
-    objects.
+    Adding what is already in changes nothing. Records wait as JSON text in a temporary SQLite database: in
+    memory while they are few, else on disk (in the folder that TMPDIR names), so memory stays flat.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, bytes] = {}
-        self.conflicts: list[Conflict] = []
+        # An empty name is a database of this connection alone, whose file is gone when it closes.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(
+            f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{_CACHE_KIB};"
+            "CREATE TABLE records (number INTEGER PRIMARY KEY, id TEXT UNIQUE, line BLOB);"
+            "CREATE TABLE conflicts (line BLOB); BEGIN"
+        )
+        self.conflict_fields: Counter[str] = Counter()
         self.read = 0
+        self._rows = 0
 
     def add(self, record: Record) -> None:
-        """Add one record; if its id is known, unite it with what is there."""
+        """Add one record; if its id is known, unite it with what is there.
+
+        Raises UserError where there is no room on the disk.
+        """
         self.read += 1
         record = with_id(record)
-        assert record.id is not None
         line = encode_record(record)
-        known = self._lines.get(record.id)
-        if known is not None and known != line:
-            first = decode_record(known, f"record {record.id}")
-            line = encode_record(united(first, record, self.conflicts))
-        self._lines[record.id] = line
+        try:
+            new = self._run(
+                "INSERT INTO records (id, line) VALUES (?, ?) ON CONFLICT DO NOTHING", record.id, line
+            )
+            if new.rowcount:
+                self._rows += 1
+            else:
+                self._unite(record, line)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                raise
+            raise UserError(
+                f"merging keeps a copy of the rows among the temporary files, and their disk is full after "
+                f"{self.read - 1:,} rows; set TMPDIR to a folder with more room"
+            ) from None
+
+    def _unite(self, record: Record, line: bytes) -> None:
+        (known,) = self._run("SELECT line FROM records WHERE id = ?", record.id).fetchone()
+        if known == line:
+            return
+        found: list[Conflict] = []
+        both = encode_record(united(_decode(known), record, found))
+        if both != known:
+            self._run("UPDATE records SET line = ? WHERE id = ?", both, record.id)
+        for conflict in found:
+            self.conflict_fields[conflict.field] += 1
+            self._run("INSERT INTO conflicts VALUES (?)", msgspec.json.encode(conflict))
+
+    def _run(self, statement: str, *values: str | bytes | None) -> sqlite3.Cursor:
+        return self._database.execute(statement, values)
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """What was refused, in the order in which it came."""
+        for (line,) in self._run("SELECT line FROM conflicts ORDER BY rowid"):
+            yield msgspec.json.decode(line, type=Conflict)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._rows
 
     def __iter__(self) -> Iterator[Record]:
-        return (decode_record(line, f"record {name}") for name, line in self._lines.items())
+        return (_decode(line) for (line,) in self._run("SELECT line FROM records ORDER BY number"))
 
 
 def merge(records: Iterable[Record]) -> Merged:
     """All records, those with the same id united: judgments add up, in all else the first stays.
 
-    What did not stay is in `conflicts`.
+    What did not stay is in `conflicts()`.
     """
     merged = Merged()
     for record in records:
@@ -78,8 +124,10 @@ def united(first: Record, second: Record, conflicts: list[Conflict]) -> Record:
         return first
 
     def filled(field: str, kept: Any, other: Any) -> Any:
-        if kept in (None, {}, []) or other in (None, {}, []):
-            return other if kept in (None, {}, []) else kept
+        if other in (None, {}, []):
+            return other if kept is None else kept
+        if kept in (None, {}, []):
+            return other
         if isinstance(kept, dict) and isinstance(other, dict):
             return {k: filled(f"{field}.{k}", kept.get(k), other.get(k)) for k in {**kept, **other}}
         if kept != other:

@@ -36,7 +36,7 @@ def test_merging_unites_the_judgments_of_all(one: Record, other: Record) -> None
     other.demonstrations = None
     merged = merge([one, other])
     (row,) = list(merged)
-    said = {conflict.field for conflict in merged.conflicts}
+    said = {conflict.field for conflict in merged.conflicts()}
     for judgment in one.judgments:
         assert judgment in row.judgments
     for judgment in other.judgments:
@@ -72,16 +72,17 @@ def test_two_annotators_files_become_one_and_conflicts_are_listed(toy_records: T
         ]
     )
     first, second, third = list(merged)
+    conflicts = list(merged.conflicts())
     assert first.judgments == [ann, bob, later]
     assert first.meta == {"tags": ["a"], "x": 1, "y": 2}
     assert [second, third] == base[1:]
-    assert [(c.id, c.field) for c in merged.conflicts] == [
+    assert [(c.id, c.field) for c in conflicts] == [
         (base[0].id, "meta.tags"),
         (base[0].id, "judgments by ann"),
         (base[1].id, "prompt"),
     ]
-    assert merged.conflicts[0] == Conflict(base[0].id or "", "meta.tags", ["a"], ["b"])
-    assert merged.conflicts[2].refused["prompt"] == [{"role": "user", "content": "other"}]
+    assert conflicts[0] == Conflict(base[0].id or "", "meta.tags", ["a"], ["b"])
+    assert conflicts[2].refused["prompt"] == [{"role": "user", "content": "other"}]
 
 
 def test_two_anonymous_judges_who_agree_are_still_two_after_a_merge(tmp_path: Path) -> None:
