@@ -26,7 +26,8 @@ from alignment.data.files import (
     remove,
     write_records,
 )
-from alignment.data.formats import FORMATS, native, trl
+from alignment.data.formats import FORMATS, columns, native, trl
+from alignment.data.formats.column_names import parse_mapping
 from alignment.data.formats.foreign import json_output
 from alignment.data.merge import Merged
 from alignment.data.pairs import HOW
@@ -55,22 +56,37 @@ def convert(
     ] = "auto",
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {NAMES}.")] = "native",
     style: Annotated[str | None, typer.Option(help=f"With --to trl: {', '.join(trl.STYLES)}.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=COLUMN",
+            help="With columns: which column is prompt, demonstration, chosen, … (docs/data.md); repeat it.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     on_error: OnError = "raise",
 ) -> None:
     """Convert SRC from one format to another; say what the target format cannot hold."""
     writer = _format(to, "--to")
+    names = parse_mapping(column) if column else None
+    if names and from_ == "auto" and writer is not columns:
+        from_ = "columns"
     if from_ == "auto":
         from_, by = detect(source)
         print(f"{source} is {from_}, by {by}")
     reader = _format(from_, "--from")
     if style is not None and writer is not trl:
         raise UserError("--style goes with --to trl")
+    if names and columns not in (reader, writer):
+        raise UserError("--column goes with --from columns or --to columns")
     counted: Counter[str] = Counter()
     with _rejects(on_error, target, overwrite) as rejects:
-        records = _counted(_progress(reader.read(source, rejects), f"{from_} to {to}"), counted)
+        read = columns.read(source, rejects, names) if reader is columns else reader.read(source, rejects)
+        records = _counted(_progress(read, f"{from_} to {to}"), counted)
         if writer is trl:
             lost = trl.write(records, target, overwrite, style)
+        elif writer is columns:
+            lost = columns.write(records, target, overwrite, None if reader is columns else names)
         else:
             lost = writer.write(records, target, overwrite)
     _print_account(source, target, rejects, counted["records"])

@@ -9,6 +9,30 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from alignment.data.formats import alpaca, hh_rlhf, native, trl
+from alignment.data.formats import (
+    alpaca,
+    alpaca_eval,
+    arena,
+    columns,
+    hh_rlhf,
+    llmbar,
+    mt_bench,
+    native,
+    pandalm,
+    self_instruct,
+    trl,
+)
 
-FORMATS: dict[str, ModuleType] = {"native": native, "hh-rlhf": hh_rlhf, "alpaca": alpaca, "trl": trl}
+FORMATS: dict[str, ModuleType] = {
+    "native": native,
+    "arena": arena,
+    "pandalm": pandalm,
+    "llmbar": llmbar,
+    "mt-bench": mt_bench,
+    "self-instruct": self_instruct,
+    "alpaca-eval": alpaca_eval,
+    "hh-rlhf": hh_rlhf,
+    "alpaca": alpaca,
+    "trl": trl,
+    "columns": columns,
+}

@@ -24,6 +24,8 @@ from alignment.errors import UserError
 
 def decode_row(line: bytes, where: str, needed: tuple[str, ...] = ()) -> Row:
     """One row of JSON as a dict. Raises UserError if it is none, or lacks a key that is needed."""
+    if line.startswith(b'"'):  # a line that is no row of its table
+        raise UserError(f"{where}: it does not fit the table")
     row = decode_object(line, where)
     for key in needed:
         if key not in row:

@@ -58,7 +58,7 @@ def decode(line: bytes, where: str) -> Record:
 
 def write(records: Iterable[Record], path: str | os.PathLike[str], overwrite: bool = False) -> Counter[str]:
     """One row for every demonstration, or the prompt alone; return what was lost, field: count."""
-    return compared.write(records, path, rows, decode, overwrite)
+    return foreign.write_foreign(records, path, rows, decode, overwrite)
 
 
 def rows(record: Record) -> list[foreign.Row]:
