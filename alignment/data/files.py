@@ -11,13 +11,14 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from alignment.data.lines import open_output, read_array, read_lines
+from alignment.data.arrays import array_rows, is_array
+from alignment.data.lines import Block, grouped, line_blocks, open_output
 from alignment.data.parquet import FINGERPRINT, ROWS, ParquetSink, parquet_metadata, parquet_rows
-from alignment.data.records import Record, decode_record, encode_record, with_id
+from alignment.data.records import Record, decode_record, encode_record, explained, with_id
 from alignment.data.tables import TABLES, table_rows
 from alignment.errors import UserError
 
@@ -37,6 +38,14 @@ class Written(NamedTuple):
     fingerprint: str
 
 
+class SetsAside(Protocol):
+    """Counts the rows that were read, and takes those that were refused, each with its place and reason."""
+
+    rows: int
+
+    def add(self, where: str, reason: str, row: bytes) -> None: ...
+
+
 class Rejects:
     """Rows set aside instead of read; `path`, if given, gets one line each: place, reason and the row itself.
 
@@ -50,14 +59,19 @@ class Rejects:
         self.rows = 0  # that were read, also those set aside
         self.count = 0  # of those set aside
         self.reasons: list[str] = []  # the first few, each with its place
+        self._out: IO[bytes] | None = None
 
     def add(self, where: str, reason: str, row: bytes) -> None:
         if self.stop:
             raise UserError(reason)
         if self.path is not None:
             entry = {"where": where, "reason": reason, "row": row.decode("utf-8", "replace")}
-            with self.path.open("ab" if self.count else "wb") as out:
-                out.write(msgspec.json.encode(entry) + b"\n")
+            try:
+                # Unbuffered, so that the file is whole after every row, with nothing to close at the end.
+                self._out = self._out or self.path.open("wb", buffering=0)
+                self._out.write(msgspec.json.encode(entry) + b"\n")
+            except OSError as error:
+                raise UserError(f"{self.path}: {error.strerror}; nothing more can be set aside") from None
         self.count += 1
         if self.count <= 10:
             self.reasons.append(reason)
@@ -134,6 +148,10 @@ def data_files(paths: Paths, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
         else:
             matches = map(Path, glob.glob(str(path), recursive=True))
             found = sorted(file for file in matches if _is_data(file, suffixes))
+            if "**" in str(path):
+                # A link to a folder above leads to the same file by many names: the shortest one counts.
+                found.sort(key=lambda file: len(file.parts), reverse=True)
+                found = sorted({file.resolve(): file for file in found}.values())
             if not found:
                 raise UserError(f"{path}: no such file or folder")
             files += found
@@ -171,32 +189,57 @@ def decode_rows(
     """
     rows = 0
     for file in files:
-        for where, row in _rows(file):
-            if rejects is not None:
-                rejects.rows += 1
-            try:
-                record = decode(row, where)
-            except UserError as error:
-                if rejects is None:
-                    raise
-                rejects.add(where, str(error), row)
-                continue
-            rows += 1
-            yield record
+        for block in read_blocks(file):
+            for record in decode_block(block, decode, rejects):
+                rows += 1
+                yield record
     if not rows:
-        refused = (
-            f" ({rejects.count} were refused: {rejects.reasons[0]})" if rejects and rejects.count else ""
-        )
-        raise UserError(f"{', '.join(map(str, files[:3]))}: no usable row in the dataset{refused}")
+        raise no_rows(files, rejects)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, bytes]]:
-    """Every row as (where, JSON), whatever the file's form."""
-    if file.name.endswith(".parquet"):
-        return parquet_rows(file)
-    if file.name.endswith(TABLES):
-        return table_rows(file)
-    return read_array(file) if file.name.endswith(FOREIGN_SUFFIXES[:3]) else read_lines(file)
+def no_rows(files: list[Path], rejects: Rejects | None) -> UserError:
+    """What to raise where a dataset had no usable row."""
+    refused = f" ({rejects.count} were refused: {rejects.reasons[0]})" if rejects and rejects.count else ""
+    return UserError(f"{', '.join(map(str, files[:3]))}: no usable row in the dataset{refused}")
+
+
+def decode_block(
+    block: Block, decode: Callable[[bytes, str], Record], rejects: SetsAside | None
+) -> Iterator[Record]:
+    """Records of one block's rows, as `decode_rows` gives them; its fault counts as one refused row."""
+    for where, row in block.rows():
+        if rejects is not None:
+            rejects.rows += 1
+        try:
+            record = decode(row, where)
+        except (UserError, RecursionError) as error:
+            deep = isinstance(error, RecursionError)
+            reason = f"{where}: nested too deeply" if deep else explained(str(error), row)
+            if rejects is None:
+                raise UserError(reason) from None
+            rejects.add(where, reason, row)
+            continue
+        yield record
+    if block.fault:
+        if rejects is None:
+            raise UserError(block.fault)
+        rejects.rows += 1
+        rejects.add(f"{block.file}, the rest of the file", block.fault, b"")
+
+
+def read_blocks(file: Path) -> Iterator[Block]:
+    """The rows of a file, whatever its form, some at a time; damage to the file is a block's `fault`."""
+    try:
+        if file.name.endswith(".parquet"):
+            yield from grouped(parquet_rows(file), str(file))
+        elif file.name.endswith(TABLES):
+            yield from grouped(table_rows(file), str(file))
+        elif file.name.endswith(FOREIGN_SUFFIXES[:3]) and is_array(file):
+            yield from grouped(array_rows(file), str(file))
+        else:
+            yield from line_blocks(file)
+    except UserError as error:
+        yield Block(str(file), [], fault=str(error))
 
 
 class RecordWriter:
@@ -230,15 +273,16 @@ def record_writer(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         raise UserError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
     parquet = target.name.endswith(".parquet")
     open_sink: Any = ParquetSink if parquet else open_output
-    with atomic_output(target, overwrite) as temporary, open_sink(temporary) as sink:
-        writer = RecordWriter(sink)
-        yield writer
-        if not writer.rows:
-            raise UserError(f"{target}: there is no record to write")
-        if parquet:
-            sink.metadata.update({ROWS: str(writer.rows), FINGERPRINT: writer.written.fingerprint})
-    if not parquet:
-        _write_sidecar(target, writer.written)
+    with atomic_output(target, overwrite) as temporary:
+        with open_sink(temporary) as sink:
+            writer = RecordWriter(sink)
+            yield writer
+            if not writer.rows:
+                raise UserError(f"{target}: there is no record to write")
+            if parquet:
+                sink.metadata.update({ROWS: str(writer.rows), FINGERPRINT: writer.written.fingerprint})
+        if not parquet:
+            _write_sidecar(temporary, target, writer.written)
 
 
 def write_records(
@@ -251,10 +295,11 @@ def write_records(
     return writer.written
 
 
-def _write_sidecar(path: Path, written: Written) -> None:
-    state = path.stat()
+def _write_sidecar(data: Path, target: Path, written: Written) -> None:
+    """Before `data` takes its name, so that a full disk leaves neither; a renamed file keeps its times."""
+    state = data.stat()
     entry = {**written._asdict(), "bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-    with atomic_output(f"{path}{SIDECAR}", overwrite=True) as temporary:
+    with atomic_output(f"{target}{SIDECAR}", overwrite=True) as temporary:
         temporary.write_bytes(msgspec.json.encode(entry) + b"\n")
 
 

@@ -24,11 +24,25 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, bytes]]:
     with _opened(path) as file:
         clean = {field.name: _cleaner(field.type) for field in file.schema_arrow}
         number = 0
-        for batch in file.iter_batches(_READ):
-            for row in batch.to_pylist():
+        for rows in _batches(path, file):
+            for row in rows:
                 number += 1
                 opened = {key: clean[key](value) for key, value in row.items() if value is not None}
                 yield f"{path}, row {number}", msgspec.json.encode(opened)
+
+
+def _batches(path: Path, file: Any) -> Iterator[list[dict[str, Any]]]:
+    done = 0
+    try:
+        for batch in file.iter_batches(_READ):
+            yield batch.to_pylist()
+            done += batch.num_rows
+    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
+        raise UserError(f"{path}: the file is damaged after row {done} ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def parquet_metadata(path: Path) -> tuple[dict[str, str], int]:
@@ -45,8 +59,8 @@ def _opened(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a Parquet file, or cut short ({error})") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a Parquet file, or cut short ({_first_line(error)})") from None
 
 
 def _cleaner(kind: pa.DataType) -> Callable[[Any], Any]:

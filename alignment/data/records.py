@@ -126,6 +126,8 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 _decoder = msgspec.json.Decoder(Record)
 _encoder = msgspec.json.Encoder()
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
+_NO_NUMBER = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity|nan|inf)\b")
 _LOCATED = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 
 
@@ -161,6 +163,23 @@ def explain(error: Exception, known: set[str] | None = None) -> str:
         what = what[:1].lower() + what[1:].replace("`", "")
         return f"{path}: {what}" if path else what
     return f"not valid JSON: {text}"
+
+
+def explained(reason: str, row: bytes) -> str:
+    """Why a row was refused and, where it is no JSON, what in its text may have caused that."""
+    if "not valid JSON" not in reason:
+        return reason
+    try:
+        row.decode()
+    except UnicodeDecodeError as error:
+        return f"{reason} (byte {error.start} is not UTF-8; save the file as UTF-8)"
+    if b"\0" in row:
+        return f"{reason} (there are NUL bytes in it; a program wrote the row halfway, or not as UTF-8)"
+    if _LONE_SURROGATE.search(row):
+        return f"{reason} (\\ud800 and its like are halves of characters; put the whole character)"
+    if _NO_NUMBER.search(row):
+        return f"{reason} (NaN and Infinity are no JSON; put null)"
+    return reason
 
 
 def nearest(key: str, known: set[str]) -> str:

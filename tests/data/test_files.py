@@ -236,7 +236,7 @@ def test_reading_and_writing_hold_no_more_than_a_few_rows(tmp_path: Path) -> Non
         tracemalloc.stop()
         return highest
 
-    assert peak(6000) < peak(300) + 200_000  # 6,000 rows are 6 MB
+    assert peak(6000) < peak(1500) + 200_000  # 6,000 rows are 6 MB
 
 
 def test_datasets_reads_the_same_files_with_the_published_features(tmp_path: Path, toy_records: Toy) -> None:
