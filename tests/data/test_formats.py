@@ -128,15 +128,14 @@ def test_what_alpaca_cannot_hold(tmp_path: Path) -> None:
         Record([Message("user", "q")], completions=two, judgments=[Judgment(by="x", labels=[True, None])]),
         Record([Message("tool", "q")], completions=[Completion(content="a")]),
     ]
-    # The label chose the output, and is gone itself.
     assert alpaca.write(rows, tmp_path / "out.json") == {
         "completion": 2,
         "completion.license": 1,
         "judgment.by": 1,
-        "label": 1,
         "prompt": 1,
     }
-    assert load(tmp_path / "out.json") == [{"instruction": "q", "input": "", "output": "a"}]
+    written = [{"instruction": "q", "input": "", "output": "a", "kto_tag": True}]
+    assert load(tmp_path / "out.json") == written
 
 
 BROKEN = {

@@ -25,8 +25,10 @@ import msgspec
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
+from alignment.data.formats.rows import columns_of
+from alignment.data.formats.turns import reply_start
 from alignment.data.pairs import best_completion, label_balance, pair_votes
-from alignment.data.records import Completion, Judgment, Message, Record, check_duplicate_keys, explain
+from alignment.data.records import Completion, Judgment, Message, Record, explain
 from alignment.errors import UserError
 
 STYLES = ("text", "messages", "prompt", "completion", "preference", "implicit", "unpaired")
@@ -57,22 +59,26 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
 def recognise(row: dict[str, Any]) -> str | None:
     """By what a row is of this format, or None."""
     keys = [key for key in (*_CONVERSATIONS, "text", "label") if row.get(key) is not None]
-    if row.get("text") is not None:
-        fits = isinstance(row["text"], str) and keys in (["text"], ["text", "label"])
+    if "chosen" in keys and "rejected" in keys:
+        sides = [row["chosen"], row["rejected"]]
+        if all(_is_side(side, standard=False) for side in sides):  # a prompt beside them is one more column
+            return foreign.by_keys(key for key in keys if key in ("prompt", "chosen", "rejected"))
+        # Without a prompt, a text under another name may be it.
+        fits = keys == ["prompt", "chosen", "rejected"] or row.keys() <= {"chosen", "rejected", "tools", "id"}
+        fits = fits and all(isinstance(row[key], str) for key in keys)
+    elif "prompt" in keys and "completion" in keys:
+        sides = [row["prompt"], row["completion"]]
+        fits = any(all(_is_side(side, standard) for side in sides) for standard in (True, False))
+        fits = fits and isinstance(row.get("label", True), bool | None)
     elif keys == ["messages"]:
         fits = _is_side(row["messages"], standard=False)
-    else:
-        sides = [key for key in keys if key != "label"]
-        fits = sides in _SIDES and any(
-            all(_is_side(row[key], standard) for key in sides) for standard in (True, False)
-        )
+    elif keys == ["prompt"]:
         # A text beside columns of another name: those may be the answers, so it takes a person to say.
-        if sides == ["prompt"] and isinstance(row["prompt"], str):
-            fits = fits and row.keys() <= {"prompt", "tools", "id"}
+        known = row.keys() <= {"prompt", "tools", "id"}
+        fits = _is_side(row["prompt"], standard=False) or (isinstance(row["prompt"], str) and known)
+    else:
+        fits = keys in (["text"], ["text", "label"]) and isinstance(row["text"], str)
     return foreign.by_keys(keys) if fits else None
-
-
-_SIDES = (["prompt"], ["prompt", "completion"], ["prompt", "chosen", "rejected"], ["chosen", "rejected"])
 
 
 def _is_side(value: Any, standard: bool) -> bool:
@@ -83,12 +89,7 @@ def _is_side(value: Any, standard: bool) -> bool:
 
 def decode(line: bytes, where: str) -> Record:
     """One row as a record. Raises UserError."""
-    columns: dict[str, Any] = {}
-    try:
-        row = _decoder.decode(line)
-        check_duplicate_keys(line, where, msgspec.json.encode(row))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        row, columns = _decode_open(line, where)
+    row, columns = columns_of(line, where, _decoder, _plain, set(Message.__struct_fields__))
     record = _record(row, columns, where)
     record.tools = row.tools
     if columns:
@@ -96,23 +97,20 @@ def decode(line: bytes, where: str) -> Record:
     return record
 
 
-def _decode_open(line: bytes, where: str) -> tuple[_Row, dict[str, Any]]:
-    """A row with other columns, or with messages whose content is null or a list of parts."""
-    try:
-        given = msgspec.json.decode(line, type=dict[str, Any])
-        check_duplicate_keys(line, where)
-        for name in _CONVERSATIONS:
-            if isinstance(given.get(name), list):
-                given[name] = [_plain(message) for message in given[name]]
-        if isinstance(given.get("tools"), str):  # a JSON text where the dataset was stored as Parquet
+def _plain(given: foreign.Row, where: str) -> foreign.Row:
+    """The row with its messages' contents as texts, and its tools as a list."""
+    for name in _CONVERSATIONS:
+        if isinstance(given.get(name), list):
+            given[name] = [_plain_message(message) for message in given[name]]
+    if isinstance(given.get("tools"), str):  # a JSON text where the dataset was stored as Parquet
+        try:
             given["tools"] = msgspec.json.decode(given["tools"])
-        row = msgspec.convert({key: value for key, value in given.items() if key in _KNOWN}, _Row)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {explain(error, set(Message.__struct_fields__))}") from None
-    return row, {key: value for key, value in given.items() if key not in _KNOWN}
+        except msgspec.DecodeError as error:
+            raise UserError(f"{where}: tools: {explain(error)}") from None
+    return given
 
 
-def _plain(message: Any) -> Any:
+def _plain_message(message: Any) -> Any:
     """A message with its content as text; a content that is a list of parts is kept as `parts`."""
     if not isinstance(message, dict):
         return message
@@ -125,12 +123,17 @@ def _plain(message: Any) -> Any:
 
 
 def _record(row: _Row, columns: dict[str, Any], where: str) -> Record:
-    if row.text is not None:
-        return _answer([], Completion(content=row.text), style="text")
-    if row.messages is not None:
-        return _conversation(row.messages, where)
+    paired = row.chosen is not None and row.rejected is not None
+    answered = row.prompt is not None and row.completion is not None
+    if not paired and not answered and row.messages is not None and row.label is not None:
+        raise UserError(f'{where}: TRL has no "label" beside "messages"; read the file with --from sharegpt')
+    _keep_unused(row, columns, paired, answered)
     if row.chosen is not None and row.rejected is not None:
         return _preference(row, row.chosen, row.rejected, columns, where)
+    if not answered and row.messages is not None:
+        return _conversation(row.messages, where)
+    if not answered and row.text is not None:
+        return _answer([], Completion(content=row.text), style="text")
     if row.prompt is None:
         raise UserError(f"{where}: none of TRL's columns ({', '.join(sorted(_KNOWN - {'tools', 'label'}))})")
     if row.chosen is not None or row.rejected is not None:
@@ -149,6 +152,24 @@ def _record(row: _Row, columns: dict[str, Any], where: str) -> Record:
         judgments=[judgment],
         meta={"trl": {"standard": True}} if standard else {},
     )
+
+
+def _keep_unused(row: _Row, columns: dict[str, Any], paired: bool, answered: bool) -> None:
+    """Put the columns that belong to another style than the row's own with those that TRL does not know."""
+    if paired:
+        own = {"prompt", "chosen", "rejected"}
+    elif answered:
+        own = {"prompt", "completion", "label", "chosen", "rejected"}
+    elif row.messages is not None or row.text is not None:
+        own = (
+            {"messages", "chosen", "rejected"} if row.messages is not None else {"text", "chosen", "rejected"}
+        )
+    else:
+        own = _KNOWN
+    for name in _KNOWN - own - {"tools"}:
+        value = getattr(row, name)
+        if value is not None:
+            columns[name] = _conversational(value) if isinstance(value, list) else value
 
 
 def _answer(prompt: list[Message], completion: Completion, style: str = "", standard: bool = False) -> Record:
@@ -173,12 +194,7 @@ def _conversation(messages: list[Message], where: str) -> Record:
     """The last reply, and what follows it, is the completion; all before it is the prompt."""
     if not messages:
         raise UserError(f'{where}: "messages" is empty')
-    start = len(messages)
-    for index in range(len(messages) - 1, -1, -1):
-        if messages[index].role == "assistant":
-            start = index
-        elif start < len(messages):
-            break
+    start = reply_start(messages)
     if start == len(messages):
         return Record(messages, meta={"trl": {"style": "messages"}})
     return _answer(messages[:start], foreign.reply(messages[start:]), style="messages")
