@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from alignment.data.files import FOREIGN_SUFFIXES, SUFFIXES, Paths, data_files
+from alignment.data.files import FOREIGN_SUFFIXES, SUFFIXES, Paths, data_files, read_blocks
 from alignment.data.formats import FORMATS
-from alignment.data.lines import _chunks, read_lines
-from alignment.data.parquet import parquet_rows
 from alignment.errors import UserError
 
 ROWS = 20  # of each file: enough for a broken one, or for a column that is null at first
-_START = 1 << 16  # bytes of a JSON array at first
-_ARRAYS = (".json", ".json.gz", ".json.zst")
-_BETWEEN = re.compile(r"[\s,]*")
-_decoder = json.JSONDecoder()
 
 
 class Detected(NamedTuple):
@@ -99,15 +92,12 @@ def _unknown(rows: list[dict[str, Any]]) -> str:
 
 
 def first_rows(path: Path) -> list[dict[str, Any]]:
-    """The first rows of a file that are objects; one that is not, or is broken, is left to the importer."""
-    if path.name.endswith(".parquet"):
-        texts = parquet_rows(path)
-    elif path.name.endswith(_ARRAYS) and (entries := _first_entries(path)) is not None:
-        return [row for row in entries if isinstance(row, dict) and row]
-    else:
-        texts = read_lines(path)
+    """The first rows of a file that are objects; one that is not, or is broken, is left to the importer.
+
+    Raises UserError if the file is damaged, or is none of text, before its first row.
+    """
     rows = []
-    for _, text in islice(texts, ROWS):
+    for text in islice(_texts(path), ROWS):
         try:
             rows.append(msgspec.json.decode(text, type=dict[str, Any]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -115,31 +105,11 @@ def first_rows(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row]
 
 
-def _first_entries(path: Path) -> list[Any] | None:
-    """The first entries of a JSON array, from as little of it as will do; None if it is no array."""
-    start, enough = b"", _START
-    with path.open("rb") as raw:
-        for chunk in _chunks(raw, str(path)):
-            start += chunk
-            if len(start) < enough:
-                continue
-            if entries := _entries(start):
-                return entries
-            enough *= 2
-    return _entries(start)
-
-
-def _entries(start: bytes) -> list[Any] | None:
-    text = start.decode("utf-8-sig", "replace").lstrip()
-    if not text.startswith("["):
-        return None
-    entries: list[Any] = []
-    at = 1
-    while len(entries) < ROWS:
-        at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
-        try:
-            entry, at = _decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
-            break
-        entries.append(entry)
-    return entries
+def _texts(path: Path) -> Iterator[bytes]:
+    read = 0
+    for block in read_blocks(path):
+        for _, text in block.rows():
+            read += 1
+            yield text
+        if block.fault and not read:
+            raise UserError(block.fault)
