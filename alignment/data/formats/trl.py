@@ -118,7 +118,8 @@ def _plain_message(message: Any) -> Any:
     parts = plain.get("content")
     if isinstance(parts, list):
         texts = [part.get("text") or "" for part in parts if isinstance(part, dict)]
-        plain |= {"content": "".join(texts), "parts": parts}
+        if all(isinstance(text, str) for text in texts):
+            plain |= {"content": "".join(texts), "parts": parts}
     return plain
 
 
