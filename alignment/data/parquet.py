@@ -22,7 +22,7 @@ _READ, _WRITTEN = 1000, 5000  # rows at once: memory stays flat; what is written
 def parquet_rows(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every row of any Parquet file as ("PATH, row N", line of JSON); nulls in structs are left out."""
     with _opened(path) as file:
-        clean = {field.name: _cleaner(field.type) for field in file.schema_arrow}
+        clean = {field.name: arrow_cleaner(field.type) for field in file.schema_arrow}
         number = 0
         for rows in _batches(path, file):
             for row in rows:
@@ -63,17 +63,17 @@ def _opened(path: Path) -> Any:
         raise UserError(f"{path}: not a Parquet file, or cut short ({_first_line(error)})") from None
 
 
-def _cleaner(kind: pa.DataType) -> Callable[[Any], Any]:
+def arrow_cleaner(kind: pa.DataType) -> Callable[[Any], Any]:
     """A function from Arrow's Python values to JSON's: no null keys, JSON text as the value it spells."""
     import pyarrow as pa
 
     if isinstance(kind, pa.JsonType):
         return lambda text: msgspec.Raw(text.encode())
     if pa.types.is_struct(kind):
-        inner = {field.name: _cleaner(field.type) for field in kind}
+        inner = {field.name: arrow_cleaner(field.type) for field in kind}
         return lambda row: {key: inner[key](value) for key, value in row.items() if value is not None}
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        entry = _cleaner(kind.value_type)
+        entry = arrow_cleaner(kind.value_type)
         return lambda values: [None if value is None else entry(value) for value in values]
     return lambda value: value
 
