@@ -29,9 +29,9 @@ NAME = "alpaca_eval"
 def recognise(row: dict[str, Any]) -> str | None:
     """Why this row is AlpacaEval's, or None."""
     if {"instruction", "output_1", "output_2"} <= row.keys():
-        return 'keys "instruction", "output_1" and "output_2"'
+        return foreign.by_keys(["instruction", "output_1", "output_2"])
     if {"instruction", "output", "generator"} <= row.keys():
-        return 'keys "instruction", "output" and "generator"'
+        return foreign.by_keys(["instruction", "output", "generator"])
     return None
 
 

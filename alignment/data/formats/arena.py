@@ -48,10 +48,11 @@ _WORDS = {"a": "model_a", "b": "model_b", "tie": "tie", "bad": "tie (bothbad)"}
 
 def recognise(row: dict[str, Any]) -> str | None:
     """Why this row is Arena's, or None."""
+    vote = [key for key in ("winner", _FLAGS[0]) if key in row][:1]
     if {"conversation_a", "conversation_b"} <= row.keys():
-        return 'keys "conversation_a", "conversation_b"' + (' and "winner"' if "winner" in row else "")
-    if {"response_a", "response_b"} <= row.keys() and ("winner" in row or _FLAGS[0] in row):
-        return f'keys "response_a", "response_b" and "{"winner" if "winner" in row else _FLAGS[0]}"'
+        return foreign.by_keys(["conversation_a", "conversation_b", *vote])
+    if vote and {"prompt", "response_a", "response_b"} <= row.keys():
+        return foreign.by_keys(["response_a", "response_b", *vote])
     return None
 
 

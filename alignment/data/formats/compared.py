@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import tempfile
 from collections import Counter
@@ -99,10 +101,9 @@ def number(value: Any, where: str, key: str) -> float | None:
     if value is None or value == "":
         return None
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(float(value)):
+                return float(value)
     raise UserError(f'{where}: "{key}" is {value!r}; it must be a number, or empty where nobody judged')
 
 

@@ -25,7 +25,7 @@ _KNOWN = ("input", "output_1", "output_2", "label")
 def recognise(row: dict[str, Any]) -> str | None:
     """Why this row is LLMBar's, or None."""
     if set(_KNOWN) <= row.keys() and "instruction" not in row and str(row["label"]) in ("1", "2"):
-        return 'keys "input", "output_1", "output_2" and a "label" of 1 or 2'
+        return 'the keys "input", "output_1", "output_2" and a "label" of 1 or 2'
     return None
 
 

@@ -28,7 +28,7 @@ def recognise(row: dict[str, Any]) -> str | None:
     """Why this row is one of MT-Bench's questions, or None."""
     turns = row.get("turns")
     if "question_id" in row and isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
-        return 'keys "question_id" and "turns"'
+        return foreign.by_keys(["question_id", "turns"])
     return None
 
 

@@ -32,7 +32,7 @@ def recognise(row: dict[str, Any]) -> str | None:
     """Why this row is PandaLM's, or None."""
     judges = [key for key in row if _JUDGE.fullmatch(key)]
     if judges and {"instruction", "response1", "response2"} <= row.keys():
-        return f'keys "response1", "response2" and "{judges[0]}"'
+        return foreign.by_keys(["response1", "response2", judges[0]])
     return None
 
 

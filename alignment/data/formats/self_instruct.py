@@ -27,7 +27,7 @@ NAME = "self_instruct"
 def recognise(row: dict[str, Any]) -> str | None:
     """Why this row is Self-Instruct's, or None."""
     if isinstance(row.get("instruction"), str) and isinstance(row.get("instances"), list):
-        return 'keys "instruction" and "instances"'
+        return foreign.by_keys(["instruction", "instances"])
     return None
 
 
