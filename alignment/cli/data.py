@@ -1,10 +1,9 @@
-"""`alignkit data`: convert, check, view, merge, split and count datasets."""
+"""`alignkit data`: convert, check, view, merge and count datasets."""
 
 import contextlib
 import json
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from alignment.cli import data_hub, data_inspect, data_quality
-from alignment.data import quality, splits
+from alignment.cli import data_hub, data_inspect, data_mix, data_quality
+from alignment.cli.data_terminal import listed, native_records, next_steps
+from alignment.cli.progress import progress
+from alignment.data import quality
 from alignment.data.detect import check_native, detect
 from alignment.data.files import (
-    Paths,
     Rejects,
     read_records,
-    record_writer,
     rejected_path,
     remove,
     write_records,
@@ -36,7 +35,7 @@ from alignment.data.views import VIEWS
 from alignment.errors import UserError
 
 app = typer.Typer(no_args_is_help=True)
-for part in (data_inspect, data_quality, data_hub):
+for part in (data_inspect, data_mix, data_quality, data_hub):
     app.add_typer(part.app)  # without a name: its commands stand beside these
 Item = TypeVar("Item")
 
@@ -82,7 +81,7 @@ def convert(
     counted: Counter[str] = Counter()
     with _rejects(on_error, target, overwrite) as rejects:
         read = columns.read(source, rejects, names) if reader is columns else reader.read(source, rejects)
-        records = _counted(_progress(read, f"{from_} to {to}"), counted)
+        records = _counted(progress(read, f"{from_} to {to}"), counted)
         if writer is trl:
             lost = trl.write(records, target, overwrite, style)
         elif writer is columns:
@@ -93,7 +92,9 @@ def convert(
     if lost:
         print(f"{to} cannot hold: " + ", ".join(f"{field}: {count:,}" for field, count in lost.most_common()))
     if writer is native:
-        _next(f"alignkit data stats {target}", f"alignkit data split {target} TRAIN.jsonl VALIDATION.jsonl")
+        next_steps(
+            f"alignkit data stats {target}", f"alignkit data split {target} TRAIN.jsonl VALIDATION.jsonl"
+        )
 
 
 @app.command()
@@ -103,7 +104,7 @@ def check(source: Source) -> None:
     problems = Rejects()
     rows = repeated = 0
     ids: set[int] = set()
-    for record in _progress(read_records(source, "skip", problems), "checking"):
+    for record in progress(read_records(source, "skip", problems), "checking"):
         rows += 1
         if record.id is not None:
             repeated += hash(record.id) in ids
@@ -118,7 +119,7 @@ def check(source: Source) -> None:
     print(f"{rows:,} records in {source}, all in order")
     if repeated:
         print(f"{repeated:,} rows repeat an id; `alignkit data merge {source} MERGED.jsonl` unites them")
-    _next(f"alignkit data stats {source}")
+    next_steps(f"alignkit data stats {source}")
 
 
 @app.command()
@@ -143,15 +144,15 @@ def view(
     left_out: Counter[str] = Counter()
     rows = 0
     with json_output(target, overwrite) as put:
-        for row in VIEWS[name](_progress(_records(source), name), counts=left_out, **options):
+        for row in VIEWS[name](progress(native_records(source), name), counts=left_out, **options):
             put(msgspec.json.encode(row))
             rows += 1
         if not rows:
-            raise UserError(f"{source}: the view {name} is empty ({_listed(left_out)})")
+            raise UserError(f"{source}: the view {name} is empty ({listed(left_out)})")
     print(f"{rows:,} rows of {name} in {target}")
     if left_out:
-        print(f"left out: {_listed(left_out)}")
-    _next(f'datasets.load_dataset("json", data_files="{target}") for a trainer of your own')
+        print(f"left out: {listed(left_out)}")
+    next_steps(f'datasets.load_dataset("json", data_files="{target}") for a trainer of your own')
 
 
 @app.command()
@@ -162,7 +163,7 @@ def merge(
 ) -> None:
     """Put datasets together; rows with the same id become one, with the judgments of all."""
     merged = Merged()
-    for record in _progress(_records(sources), "merging"):
+    for record in progress(native_records(sources), "merging"):
         merged.add(record)
     written = write_records(target, merged, overwrite)
     print(f"{merged.read:,} records became {written.rows:,} in {target}")
@@ -172,30 +173,8 @@ def merge(
             for conflict in merged.conflicts():
                 put(msgspec.json.encode(conflict._asdict()))
         kinds = merged.conflict_fields
-        print(f"conflicts, the first kept, listed in {listing}: {kinds.total():,} ({_listed(kinds)})")
-    _next(f"alignkit data stats {target}")
-
-
-@app.command()
-def split(
-    source: Source,
-    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="The file for the larger part.")],
-    validation: Annotated[Path, typer.Argument(metavar="VALIDATION", help="The file for the smaller part.")],
-    fraction: Annotated[float, typer.Option(help="The share of prompts for VALIDATION.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Split SRC by prompt: no prompt, however it is spaced or capitalised, is on both sides."""
-    splits.check_fraction(fraction, seed)
-    if train == validation:
-        raise UserError(f"{train}: TRAIN and VALIDATION are the same file")
-    with record_writer(train, overwrite) as larger, record_writer(validation, overwrite) as smaller:
-        for record in _progress(_records(source), "splitting"):
-            (smaller if splits.in_validation(record, fraction, seed) else larger).write(record)
-        if not larger.rows or not smaller.rows:
-            raise UserError(f"{source}: a fraction of {fraction} leaves one side empty; change it or --seed")
-    print(f"{larger.rows:,} records in {train}, {smaller.rows:,} in {validation}")
-    _next(f"alignkit data stats {train}")
+        print(f"conflicts, the first kept, listed in {listing}: {kinds.total():,} ({listed(kinds)})")
+    next_steps(f"alignkit data stats {target}")
 
 
 @app.command()
@@ -204,7 +183,7 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, everything counted.")] = False,
 ) -> None:
     """Count rows, prompts, judges, ties and pairs; lengths, biases and agreement with 95% intervals."""
-    found = quality.statistics(_progress(_records(source), "counting"))
+    found = quality.statistics(progress(native_records(source), "counting"))
     plain = found.as_dict()
     if as_json:
         print(json.dumps(plain, indent=2))
@@ -214,7 +193,7 @@ def stats(
     print(f"{found.completions:,} completions ({spread}), {found.empty_completions:,} of them empty")
     print(f"{found.demonstrations:,} demonstrations, {found.repeated_ids:,} rows with an id seen before")
     print(f"{found.judgments:,} judgments, judges: {len(found.judges):,}, all-bad: {found.all_bad:,}")
-    print(f"{found.pairs:,} stated preferences, {found.ties:,} ties, labels: {_listed(found.labels)}")
+    print(f"{found.pairs:,} stated preferences, {found.ties:,} ties, labels: {listed(found.labels)}")
     for name, title in (("prompt_lengths", "prompt"), ("completion_lengths", "completion")):
         length = plain[name]
         if length:
@@ -228,7 +207,7 @@ def stats(
             print(
                 f"{title}: {share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}], n = {share['n']:,}"
             )
-    _next(
+    next_steps(
         f"alignkit data view pairs {source} PAIRS.jsonl" if found.pairs else f"alignkit data check {source}"
     )
 
@@ -246,12 +225,6 @@ _SHARES = {
 def schema() -> None:
     """Print the JSON Schema of a record."""
     print(json.dumps(json_schema(), indent=2))
-
-
-def _records(source: Paths) -> Iterator[Record]:
-    """The records of a dataset; a foreign one is refused with the command that converts it."""
-    check_native(source)
-    return read_records(source)
 
 
 def _format(name: str, option: str) -> ModuleType:
@@ -297,28 +270,3 @@ def _counted(records: Iterable[Record], counts: Counter[str]) -> Iterator[Record
     for record in records:
         counts["records"] += 1
         yield record
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name}: {count:,}" for name, count in counts.most_common()) or "none"
-
-
-def _next(*commands: str) -> None:
-    print("next: " + "\n      ".join(commands))
-
-
-def _progress(items: Iterable[Item], label: str) -> Iterator[Item]:
-    """The items, with a count and a rate on the terminal while they pass."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task, start = bar.add_task(label), time.monotonic()
-        for number, item in enumerate(items, 1):
-            if number % 1000 == 0:
-                rate = number / (time.monotonic() - start)
-                bar.update(task, description=f"{label}: {number:,} rows, {rate:,.0f} a second")
-            yield item

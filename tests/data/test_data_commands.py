@@ -116,7 +116,7 @@ def test_view_options_and_an_empty_view(here: Path) -> None:
 def test_split_and_merge_give_back_the_whole(here: Path) -> None:
     out = said("split", "toy.jsonl", "train.jsonl", "val.parquet", "--fraction", "0.3", "--seed", "4")
     train, validation = list(read_records("train.jsonl")), list(read_records("val.parquet"))
-    assert f"{len(train)} records in train.jsonl, {len(validation)} in val.parquet" in out
+    assert f"records: {len(train)} in train.jsonl, {len(validation)} in val.parquet" in out
     assert "60 records became 60 in all.jsonl" in said("merge", "train.jsonl", "val.parquet", "all.jsonl")
     assert sorted(r.id or "" for r in read_records("all.jsonl")) == sorted(
         r.id or "" for r in read_records("toy.jsonl")
@@ -125,7 +125,7 @@ def test_split_and_merge_give_back_the_whole(here: Path) -> None:
     assert list(read_records("b.jsonl")) == list(read_records("toy.jsonl"))
     assert "exists" in refused("split", "toy.jsonl", "train.jsonl", "new.jsonl")
     assert "same file" in refused("split", "toy.jsonl", "x.jsonl", "x.jsonl")
-    assert "one side empty" in refused("split", "toy.jsonl", "x.jsonl", "y.jsonl", "--fraction", "0.00001")
+    assert "leave y.jsonl empty" in refused("split", "toy.jsonl", "x.jsonl", "y.jsonl", "--fraction", "0.00001")
     assert "between 0 and 1" in refused("split", "toy.jsonl", "x.jsonl", "y.jsonl", "--fraction", "2")
 
 

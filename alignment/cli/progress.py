@@ -1,0 +1,28 @@
+"""Progress of a command over rows whose number is not known: a count and a rate on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
+    """The items, with a count and a rate on the terminal while they pass; nothing where there is none."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task, start = bar.add_task(label), time.monotonic()
+        for number, item in enumerate(items, 1):
+            if number % 1000 == 0:
+                rate = number / (time.monotonic() - start)
+                bar.update(task, description=f"{label}: {number:,} rows, {rate:,.0f} a second")
+            yield item
