@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from alignment.data.files import FOREIGN_SUFFIXES, Paths, Rejects, data_files, decode_rows
+from alignment.data.files import FOREIGN_SUFFIXES, Paths, Rejects, data_files, decode_rows, no_rows
 from alignment.data.formats import foreign
 from alignment.data.formats.oasst_trees import Row, tree_records, trees_of
 from alignment.data.formats.rows import row_of
@@ -59,6 +59,7 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
     files = data_files(paths, FOREIGN_SUFFIXES)
     # decode_rows speaks of records, and passes on what the function that it is given returns.
     loaded = cast("Iterator[_Loaded]", decode_rows(files, cast("Any", _load), rejects))
+    found = 0
     for rows in _grouped(loaded, rejects):
         try:
             records = tree_records([entry.row for entry in rows], rows[0].where)
@@ -67,13 +68,20 @@ def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
         except UserError as error:
             _refuse(rows, error, rejects)
             continue
+        found += len(records)
         yield from records
+    if not found:
+        raise no_rows(files, rejects)
 
 
 def _load(line: bytes, where: str) -> _Loaded:
     row = row_of(line, where)
     if not isinstance(row.get("prompt"), dict) and not row.keys() >= set(_FLAT):
         raise UserError(f'{where}: neither a tree (an object in "prompt") nor a message ({", ".join(_FLAT)})')
+    if "prompt" not in row:
+        for key in ("message_id", "message_tree_id", "parent_id"):
+            if not isinstance(row.get(key), str | None):
+                raise UserError(f'{where}: "{key}" must be text')
     return _Loaded(where, line, row)
 
 

@@ -23,6 +23,8 @@ class _Node:
         for key in ("message_id", "text"):
             if not isinstance(row.get(key), str):
                 raise UserError(f'{where}: a message without "{key}" that is text')
+        if not isinstance(row.get("parent_id"), str | None):
+            raise UserError(f'{where}: "parent_id" must be text')
         self.row = row
         self.id: str = row["message_id"]
         self.role: str = row["role"]
@@ -94,7 +96,7 @@ def _completion(node: _Node) -> Completion:
 def _rank(value: Any, where: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**31 or value % 1:
         raise UserError(f'{where}: "rank" is {value!r}; it must be 0 (the best), 1, …, or null')
     return int(value) + 1
 

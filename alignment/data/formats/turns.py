@@ -143,7 +143,8 @@ def write_turn(message: Message, spelling: Spelling) -> Row | None:
         if getattr(message, key) is not None:
             row[key] = getattr(message, key)
     if message.weight is not None:
-        row["weight"] = int(message.weight) if message.weight.is_integer() else message.weight
+        whole = message.weight in (0, 1)  # which OpenAI's schema wants as integers
+        row["weight"] = int(message.weight) if whole else message.weight
     plain = message.tool_calls is None and message.parts is None  # which the reader takes as it is
     return row if plain or read_turn(row, spelling, "a written turn") == message else None
 
