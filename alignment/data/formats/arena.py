@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from alignment.errors import UserError
 
 NAME = "arena"
 _TEXTS = ("prompt", "response_a", "response_b")
+_HALF = re.compile("[\ud800-\udfff]")
 _FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 _WINNERS = {
     "model_a": "a", "a": "a", "leftvote": "a",
@@ -151,7 +153,7 @@ def _json_list(value: str) -> Any:
     except ValueError:
         return value
     if isinstance(found, list):  # Kaggle's files have halves of surrogate pairs, which are no text
-        return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+        return json.loads(_HALF.sub("\ufffd", json.dumps(found, ensure_ascii=False)))
     return value
 
 
