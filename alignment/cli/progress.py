@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
-    """The items, with a count and a rate on the terminal while they pass; nothing where there is none."""
+def progress(items: Iterable[Item], label: str, size: Callable[[Item], int] = lambda _: 1) -> Iterator[Item]:
+    """The items, with a count and a rate on the terminal while they pass; nothing where there is none.
+
+    size: how many rows an item is.
+    """
     if not sys.stderr.isatty():
         yield from items
         return
@@ -21,8 +24,11 @@ def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task, start = bar.add_task(label), time.monotonic()
-        for number, item in enumerate(items, 1):
-            if number % 1000 == 0:
-                rate = number / (time.monotonic() - start)
-                bar.update(task, description=f"{label}: {number:,} rows, {rate:,.0f} a second")
+        rows = shown = 0
+        for item in items:
+            rows += size(item)
+            if rows >= shown + 1000:
+                shown = rows
+                rate = rows / (time.monotonic() - start)
+                bar.update(task, description=f"{label}: {rows:,} rows, {rate:,.0f} a second")
             yield item
