@@ -264,7 +264,11 @@ def names_of(record: Record) -> Names:
 def rows(record: Record, names: Names | None = None) -> list[Row]:
     """The rows of a record with these columns: one for each demonstration, pair, judgment or completion."""
     used = names or names_of(record)
-    return [restore(record, NAME, row, decoder(used)) for row in _written(record, used)]
+    found = []
+    for usual in _written(record, used):
+        row = restore(record, NAME, usual, decoder(used))
+        found.append({key: row[key] for key in usual if key in row} | row)  # what was mapped comes first
+    return found
 
 
 def _written(record: Record, names: Names) -> list[Row]:
