@@ -3,9 +3,8 @@
 import contextlib
 import json
 import os
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, TypeVar
@@ -13,29 +12,27 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from alignment.cli import data_hub, data_inspect, data_mix, data_quality
+from alignment.cli import data_hub, data_inspect, data_mix, data_quality, data_rows
+from alignment.cli.data_rows import convert_rows
 from alignment.cli.data_terminal import listed, native_records, next_steps
 from alignment.cli.progress import progress
 from alignment.data import quality
-from alignment.data.detect import check_native, detect
+from alignment.data.detect import detect
 from alignment.data.files import (
     Rejects,
-    read_records,
     rejected_path,
     remove,
     write_records,
 )
 from alignment.data.formats import FORMATS, columns, native, trl
 from alignment.data.formats.column_names import parse_mapping
-from alignment.data.formats.foreign import json_output
+from alignment.data.formats.foreign import checked, json_output
 from alignment.data.merge import Merged
-from alignment.data.pairs import HOW
-from alignment.data.records import Record, json_schema, nearest
-from alignment.data.views import VIEWS
+from alignment.data.records import Record, decode_record, json_schema, nearest
 from alignment.errors import UserError
 
 app = typer.Typer(no_args_is_help=True)
-for part in (data_inspect, data_mix, data_quality, data_hub):
+for part in (data_rows, data_inspect, data_mix, data_quality, data_hub):
     app.add_typer(part.app)  # without a name: its commands stand beside these
 Item = TypeVar("Item")
 
@@ -82,7 +79,10 @@ def convert(
     with _rejects(on_error, target, overwrite) as rejects:
         read = columns.read(source, rejects, names) if reader is columns else reader.read(source, rejects)
         records = _counted(progress(read, f"{from_} to {to}"), counted)
-        if writer is trl:
+        decode = None if names else _row_decoder(reader)
+        if writer is native and decode is not None:
+            counted["records"], lost = convert_rows(source, decode, target, overwrite, rejects), Counter()
+        elif writer is trl:
             lost = trl.write(records, target, overwrite, style)
         elif writer is columns:
             lost = columns.write(records, target, overwrite, None if reader is columns else names)
@@ -95,64 +95,6 @@ def convert(
         next_steps(
             f"alignkit data stats {target}", f"alignkit data split {target} TRAIN.jsonl VALIDATION.jsonl"
         )
-
-
-@app.command()
-def check(source: Source) -> None:
-    """Read every row of SRC by the rules of the format; with faults, show the first ten and exit with 2."""
-    check_native(source)
-    problems = Rejects()
-    rows = repeated = 0
-    ids: set[int] = set()
-    for record in progress(read_records(source, "skip", problems), "checking"):
-        rows += 1
-        if record.id is not None:
-            repeated += hash(record.id) in ids
-            ids.add(hash(record.id))
-    for reason in problems.reasons:
-        print(reason, file=sys.stderr)
-    if problems.count:
-        raise UserError(
-            f"{source}: {problems.count:,} of {problems.count + rows:,} rows break the format; mend them, or "
-            f"set them aside: alignkit data convert --from native {source} CLEAN.jsonl --on-error skip"
-        )
-    print(f"{rows:,} records in {source}, all in order")
-    if repeated:
-        print(f"{repeated:,} rows repeat an id; `alignkit data merge {source} MERGED.jsonl` unites them")
-    next_steps(f"alignkit data stats {source}")
-
-
-@app.command()
-def view(
-    name: Annotated[str, typer.Argument(metavar="VIEW", help=f"One of {', '.join(VIEWS)}.")],
-    source: Source,
-    target: Target,
-    how: Annotated[str, typer.Option(help=f"How judgments become pairs: {', '.join(HOW)}.")] = "each",
-    margin: Annotated[
-        bool, typer.Option("--margin", help="Pairs with a margin: changes TRL's loss.")
-    ] = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Write what a trainer reads, in TRL's columns: messages, prompts, pairs, rankings or unpaired."""
-    if name not in VIEWS:
-        raise UserError(f'there is no view "{name}"{nearest(name, set(VIEWS))}')
-    if how not in HOW:
-        raise UserError(f'there is no --how "{how}"{nearest(how, set(HOW))}')
-    if name != "pairs" and (how != "each" or margin):
-        raise UserError(f"--how and --margin go with the view pairs, not {name}")
-    options = {"how": how, "margin": margin} if name == "pairs" else {}
-    left_out: Counter[str] = Counter()
-    rows = 0
-    with json_output(target, overwrite) as put:
-        for row in VIEWS[name](progress(native_records(source), name), counts=left_out, **options):
-            put(msgspec.json.encode(row))
-            rows += 1
-        if not rows:
-            raise UserError(f"{source}: the view {name} is empty ({listed(left_out)})")
-    print(f"{rows:,} rows of {name} in {target}")
-    if left_out:
-        print(f"left out: {listed(left_out)}")
-    next_steps(f'datasets.load_dataset("json", data_files="{target}") for a trainer of your own')
 
 
 @app.command()
@@ -227,6 +169,13 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
+def _row_decoder(reader: ModuleType) -> Callable[[bytes, str], Record] | None:
+    """What makes a record of each row by itself; None for a format whose rows belong together."""
+    if reader is native:
+        return decode_record
+    return checked(reader.decode) if hasattr(reader, "decode") else None
+
+
 def _format(name: str, option: str) -> ModuleType:
     if name not in FORMATS:
         raise UserError(f'{option}: there is no format "{name}"{nearest(name, set(FORMATS))}')
@@ -241,17 +190,17 @@ def _rejects(on_error: str, target: Path, overwrite: bool) -> Iterator[Rejects]:
     listing = rejected_path(target)
     if on_error == "skip" and listing.exists() and not overwrite:
         raise UserError(f"{listing} exists; choose another name or add --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = listing.with_name(f".tmp-{os.getpid()}-{listing.name}")
+    rejects = Rejects(temporary, stop=on_error == "raise")
     try:
-        rejects = Rejects(temporary, stop=on_error == "raise")
         yield rejects
         if rejects.count:
             os.replace(temporary, listing)
         elif overwrite:
             remove(listing)  # it told of the file that was replaced
     finally:
-        remove(temporary)
+        if rejects.count:
+            remove(temporary)
 
 
 def _print_account(source: str, target: Path, rejects: Rejects, records: int) -> None:

@@ -82,12 +82,17 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     """Yield a name beside `path` to write a file or a folder to; it takes the place of `path` on success.
 
     On any exception nothing is left behind and `path` is as it was. Raises UserError if `path` exists
-    and `overwrite` is false.
+    and `overwrite` is false, if there is no right or no room to write it.
     """
     target = Path(path)
     if not overwrite and os.path.lexists(target):
         raise UserError(f"{target} exists; choose another name or add --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{target}: no folder can be made for it ({error.strerror}: {error.filename})"
+        ) from None
     # The suffix stays at the end: writers look at it to choose a compression.
     temporary = target.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{target.name}"
     try:
@@ -95,7 +100,10 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         _replace(temporary, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{target}: {error.strerror}; nothing was kept, so make room first") from None
+            reason = f"{os.strerror(error.errno)}; nothing was kept, so make room first"
+            raise UserError(f"{target}: {reason}") from None
+        if error.filename is not None and os.fspath(error.filename) in (str(temporary), str(target)):
+            raise UserError(f"{target}: it cannot be written ({error.strerror})") from None
         raise
     finally:
         remove(temporary)
@@ -255,6 +263,16 @@ class RecordWriter:
         self._digest.update(line)
         self._sink.write(line)
         self.rows += 1
+
+    def write_lines(self, lines: bytes, rows: int) -> None:
+        """That many encoded records, each with an id and ended by a newline."""
+        self._digest.update(lines)
+        if isinstance(self._sink, ParquetSink):
+            for line in lines.splitlines():
+                self._sink.write(line)
+        else:
+            self._sink.write(lines)
+        self.rows += rows
 
     @property
     def written(self) -> Written:

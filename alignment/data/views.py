@@ -1,6 +1,7 @@
 """Views: what a trainer eats, derived from records in a stream. Columns have TRL's names, conversational.
 
-Every view is a generator over records. What it leaves out it counts by reason in `counts`.
+Every view is a generator over records. What it leaves out it counts by reason in `counts`. Turns are dicts,
+for chat templates; with `turns=list` they stay `Message`s, for a file.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any, Literal
 
 from alignment.data.consensus import record_pairs
 from alignment.data.pairs import Counts, best_completion, label_balance
-from alignment.data.records import Completion, Message, Record, message_dict, record_id
+from alignment.data.records import Message, Record, message_dict, record_id
 
 Row = dict[str, Any]
+Turns = Callable[[list[Message]], list[Any]]
 
 
 def _count(counts: Counts, reason: str, times: int = 1) -> None:
@@ -24,17 +26,11 @@ def _dicts(messages: list[Message]) -> list[Row]:
     return [message_dict(message) for message in messages]
 
 
-def _reply(completion: Completion) -> list[Row]:
-    if completion.content is not None:
-        return [{"role": "assistant", "content": completion.content}]
-    return _dicts(completion.turns())
+def _is_empty(turns: list[Message]) -> bool:
+    return not any(turn.content.strip() or turn.tool_calls or turn.parts for turn in turns)
 
 
-def _is_empty(completion: Completion) -> bool:
-    return not any(turn.content.strip() or turn.tool_calls or turn.parts for turn in completion.turns())
-
-
-def messages_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+def messages_view(records: Iterable[Record], counts: Counts = None, turns: Turns = _dicts) -> Iterator[Row]:
     """Whole conversations: {"id", "messages"[, "tools"]}, for SFT.
 
     A record gives one row for each of its demonstrations; without any, one row for its best ranked
@@ -52,23 +48,23 @@ def messages_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
         if not chosen:
             _count(counts, "no demonstration and no best completion")
         for index in chosen:
-            completion = record.completions[index]
-            if _is_empty(completion):
+            reply = record.completions[index].turns()
+            if _is_empty(reply):
                 _count(counts, "empty completion")
                 continue
-            row: Row = {"id": record_id(record), "messages": _dicts(record.prompt) + _reply(completion)}
+            row: Row = {"id": record_id(record), "messages": turns(record.prompt + reply)}
             if record.tools is not None:
                 row["tools"] = record.tools
             yield row
 
 
-def prompts_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+def prompts_view(records: Iterable[Record], counts: Counts = None, turns: Turns = _dicts) -> Iterator[Row]:
     """Prompts: {"id", "prompt"}, for PPO, RLOO, generation and evaluation."""
     for record in records:
         if not record.prompt:
             _count(counts, "empty prompt")
             continue
-        yield {"id": record_id(record), "prompt": _dicts(record.prompt)}
+        yield {"id": record_id(record), "prompt": turns(record.prompt)}
 
 
 def _judged(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
@@ -90,6 +86,7 @@ def pairs_view(
     margin: bool = False,
     most: int | None = None,
     counts: Counts = None,
+    turns: Turns = _dicts,
 ) -> Iterator[Row]:
     """Pairs: {"id", "prompt", "chosen", "rejected", "weight", "judges"[, "margin"]}, for reward and DPO.
 
@@ -103,11 +100,12 @@ def pairs_view(
     most: only so many pairs of each record, those of the greatest margin first.
     """
     for record, agreed in record_pairs(_judged(records, counts), how, counts):
-        prompt = _dicts(record.prompt)
+        prompt = turns(record.prompt)
+        replies = [completion.turns() for completion in record.completions]
         pairs = []
         for pair in agreed:
-            chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
-            if chosen.turns() == rejected.turns():
+            chosen, rejected = replies[pair.chosen], replies[pair.rejected]
+            if chosen == rejected:
                 _count(counts, "equal completions")
             elif _is_empty(chosen) or _is_empty(rejected):
                 _count(counts, "empty completion")
@@ -117,12 +115,11 @@ def pairs_view(
             _count(counts, "pair closer in rank", len(pairs) - most)
             pairs = sorted(pairs, key=lambda pair: -pair.margin)[:most]
         for pair in pairs:
-            chosen, rejected = record.completions[pair.chosen], record.completions[pair.rejected]
             row: Row = {
                 "id": record_id(record),
                 "prompt": prompt,
-                "chosen": _reply(chosen),
-                "rejected": _reply(rejected),
+                "chosen": turns(replies[pair.chosen]),
+                "rejected": turns(replies[pair.rejected]),
                 "weight": pair.weight,
                 "judges": pair.judges,
             }
@@ -131,7 +128,7 @@ def pairs_view(
             yield row
 
 
-def rankings_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+def rankings_view(records: Iterable[Record], counts: Counts = None, turns: Turns = _dicts) -> Iterator[Row]:
     """Rankings: {"id", "prompt", "completions", "ranks"}, one row a judge, for K-wise reward losses.
 
     Only completions that the judge ranked are in the row; equal ranks are tie groups.
@@ -156,13 +153,13 @@ def rankings_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
                 continue
             yield {
                 "id": record_id(record),
-                "prompt": _dicts(record.prompt),
-                "completions": [_reply(record.completions[index]) for index in kept],
+                "prompt": turns(record.prompt),
+                "completions": [turns(record.completions[index].turns()) for index in kept],
                 "ranks": ranks,
             }
 
 
-def unpaired_view(records: Iterable[Record], counts: Counts = None) -> Iterator[Row]:
+def unpaired_view(records: Iterable[Record], counts: Counts = None, turns: Turns = _dicts) -> Iterator[Row]:
     """Single completions: {"id", "prompt", "completion", "label"}, for KTO.
 
     The label is the majority of the judges' labels (and False for all completions of an all-bad judgment).
@@ -178,13 +175,14 @@ def unpaired_view(records: Iterable[Record], counts: Counts = None) -> Iterator[
             if not balance:
                 _count(counts, "no label, or as many good as bad")
                 continue
-            if _is_empty(completion):
+            reply = completion.turns()
+            if _is_empty(reply):
                 _count(counts, "empty completion")
                 continue
             yield {
                 "id": record_id(record),
-                "prompt": _dicts(record.prompt),
-                "completion": _reply(completion),
+                "prompt": turns(record.prompt),
+                "completion": turns(reply),
                 "label": balance > 0,
             }
 

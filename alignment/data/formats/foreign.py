@@ -29,12 +29,18 @@ def read_foreign(
     decode: one row of JSON and its place ("FILE, line N") to a record, or UserError.
     """
 
-    def checked(row: bytes, where: str) -> Record:
+    return decode_rows(data_files(paths, FOREIGN_SUFFIXES), checked(decode), rejects)
+
+
+def checked(decode: Callable[[bytes, str], Record]) -> Callable[[bytes, str], Record]:
+    """The same importer of a row, and the rules of the format after it."""
+
+    def decode_and_check(row: bytes, where: str) -> Record:
         record = decode(row, where)
         check_record(record, where)
         return record
 
-    return decode_rows(data_files(paths, FOREIGN_SUFFIXES), checked, rejects)
+    return decode_and_check
 
 
 def write_foreign(
