@@ -220,6 +220,21 @@ BROKEN: dict[tuple[ModuleType, str], str] = {
         '{"data": {"prompt": "p", "items": [{"id": "a", "body": "x"}]}, "annotations": [{"result": '
         '[{"type": "ranker", "value": {"ranker": ["b"]}}]}]}',
     ): 'names "b", which is none of the replies',
+    (ultrafeedback, '{"instruction": 1, "completions": []}'): '"instruction" must be a text',
+    (
+        ultrafeedback,
+        '{"chosen": "a", "rejected": [], "score_chosen": 1, "score_rejected": 2}',
+    ): "chosen must be",
+    (
+        argilla,
+        '{"fields": {"prompt": "x"}, "responses": {"q": [{"value": 1, "user_id": 1, "status": []}]}}',
+    ): '"status"',
+    (argilla, '{"prompt": "x", "q.responses": 3, "q.responses.users": ["u"]}'): "must be lists",
+    (label_studio, '{"data": {"prompt": "p"}, "annotations": 1}'): '"annotations" must be a list',
+    (
+        label_studio,
+        '{"data": {"prompt": [{"role": "x", "content": "p"}]}, "annotations": []}',
+    ): "role: invalid",
     (label_studio, '{"data": {"prompt": "p"}, "annotations": [7]}'): '"annotations" must be an object',
 }
 

@@ -178,8 +178,8 @@ def read_answers(values: Row, names: list[str], by: str | None, where: str) -> l
             ):
                 heard[0].corrections = {**heard[0].corrections, question: value}
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            picks = len(names) > 1 and isinstance(value, int) and annotation.BEST.search(question)
-            if not picks or not annotation.choose(judgment, question, value, names):
+            picked = len(names) > 1 and value == int(value) and annotation.BEST.search(question)
+            if not picked or not annotation.choose(judgment, question, int(value), names):
                 annotation.rate(judgment, question, value, names)
     return heard
 

@@ -79,7 +79,7 @@ def open_row(row: Row, shape: str, where: str) -> Opened:
 
 
 def _field_columns(row: Row, shape: str) -> Row:
-    marks = (".responses", ".users", ".status", ".suggestion", ".agent", ".score")
+    marks: tuple[str, ...] = (".responses", ".users", ".status", ".suggestion", ".agent", ".score")
     if shape == "dataset":
         marks = ("-suggestion", "-suggestion-metadata")
     questions = {key.removesuffix(marks[0]) for key in row if key.endswith(marks[0])}
@@ -106,8 +106,17 @@ def _user(value: Any) -> str | None:
     return None if value in (None, "", "None") else str(value)
 
 
+def _status(entry: Row, where: str) -> str | None:
+    status = entry.get("status")
+    if status is not None and not isinstance(status, str):
+        raise UserError(f'{where}: the "status" of a response must be a text, such as "submitted"')
+    return status
+
+
 def _open_feedback(row: Row, where: str) -> list[Answers]:
     found = []
+    if not isinstance(row.get("responses") or [], list):
+        raise UserError(f'{where}: "responses" must be a list')
     for entry in row.get("responses") or []:
         values = entry.get("values") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(values or {}, dict):
@@ -119,7 +128,7 @@ def _open_feedback(row: Row, where: str) -> list[Answers]:
             for question, said in (values or {}).items()
         }
         rest = {key: value for key, value in entry.items() if key not in ("user_id", "values")}
-        found.append(Answers(_user(entry.get("user_id")), entry.get("status"), answers, rest))
+        found.append(Answers(_user(entry.get("user_id")), _status(entry, where), answers, rest))
     return found
 
 
@@ -132,7 +141,7 @@ def _open_records(row: Row, where: str) -> list[Answers]:
         if not isinstance(entries, list) or not all(isinstance(e, dict) and "value" in e for e in entries):
             raise UserError(f"{where}: responses.{question} must be a list of objects with user_id and value")
         by_question[question] = entries
-    return _by_user(by_question)
+    return _by_user(by_question, where)
 
 
 def _open_columns(row: Row, where: str) -> list[Answers]:
@@ -142,6 +151,8 @@ def _open_columns(row: Row, where: str) -> list[Answers]:
         if question == key or values is None:
             continue
         users, statuses = row.get(f"{key}.users"), row.get(f"{key}.status")
+        if not all(column is None or isinstance(column, list) for column in (values, users, statuses)):
+            raise UserError(f'{where}: "{key}" and its users and status must be lists')
         columns = [values, users or [None] * len(values), statuses or ["submitted"] * len(values)]
         if len({len(column) for column in columns}) > 1:
             raise UserError(f'{where}: "{key}" and its users and status differ in length')
@@ -149,11 +160,11 @@ def _open_columns(row: Row, where: str) -> list[Answers]:
             {"value": value, "user_id": user, "status": status}
             for value, user, status in zip(*columns, strict=True)
         ]
-    return _by_user(by_question)
+    return _by_user(by_question, where)
 
 
 def _open_dataset(row: Row, where: str) -> list[Answers]:
-    return _by_user({key: entries for key, value in row.items() if (entries := _entries(value))})
+    return _by_user({key: entries for key, value in row.items() if (entries := _entries(value))}, where)
 
 
 _OPEN = {
@@ -164,13 +175,13 @@ _OPEN = {
 }
 
 
-def _by_user(by_question: dict[str, list[Row]]) -> list[Answers]:
+def _by_user(by_question: dict[str, list[Row]], where: str) -> list[Answers]:
     """Answers by annotator; a second answer of one to the same question begins a further response."""
     found: dict[tuple[Any, ...], Answers] = {}
     for question, entries in by_question.items():
         seen: dict[Any, int] = {}
         for entry in entries:
-            user, status = _user(entry.get("user_id")), entry.get("status")
+            user, status = _user(entry.get("user_id")), _status(entry, where)
             turn = seen[user, status] = seen.get((user, status), -1) + 1
             rest = {key: value for key, value in entry.items() if key not in ("user_id", "value")}
             answers = found.setdefault((user, status, turn), Answers(user, status, {}, rest))

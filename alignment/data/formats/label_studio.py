@@ -81,6 +81,8 @@ def _task(row: Row, where: str) -> Record:
     note(record, NAME, {"key": key if key != "annotations" else ""})
     names = _read_data(record, row["data"], where)
     unvoted = []
+    if not isinstance(row.get(key) or [], list):
+        raise UserError(f'{where}: "{key}" must be a list')
     for place, given in enumerate(row.get(key) or []):
         if not isinstance(given, dict) or not isinstance(given.get("result") or [], list):
             raise UserError(f'{where}: every entry of "{key}" must be an object with a list "result"')

@@ -44,7 +44,7 @@ def read_results(results: list[Row], names: list[str], by: str | None, where: st
     """
     heard = [Heard(Judgment(by=by))]
     for result in results:
-        kind, value = result.get("type"), result.get("value")
+        kind, value = str(result.get("type")), result.get("value")
         if kind not in VALUE_KEYS or not isinstance(value, dict) or VALUE_KEYS[kind] not in value:
             if kind in ("pairwise", "ranker"):
                 raise UserError(f'{where}: a result of type "{kind}" has no "{VALUE_KEYS[kind]}"')
@@ -67,7 +67,8 @@ def read_results(results: list[Row], names: list[str], by: str | None, where: st
                 question = control if to not in names or len(names) == 1 else f"{control}-{to}"
                 annotation.choose(heard[0].judgment, question, picked[0], names)
         else:
-            _read_text(heard[0], "\n".join(said) if isinstance(said, list) else str(said), control, names)
+            lines = said if isinstance(said, list) else [said]
+            _read_text(heard[0], "\n".join(map(str, lines)), control, names)
     return heard
 
 
@@ -95,7 +96,7 @@ def _read_pairwise(order: Judgment, said: Any, to: str, names: list[str], where:
         raise UserError(f"{where}: a comparison needs two replies; the task has {len(names)}")
     if said in ("none", None):
         return
-    best = {"left": left, "right": right}.get(said, annotation.named_completion(said, names))
+    best = {"left": left, "right": right}.get(str(said), annotation.named_completion(said, names))
     if best not in (left, right):
         raise UserError(f'{where}: "selected" is {said!r}; it must be "left" or "right"')
     if len(names) == 2:

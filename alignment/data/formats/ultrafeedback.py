@@ -26,10 +26,11 @@ import msgspec
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
+from alignment.data.formats.annotation import chat_turns, is_chat
 from alignment.data.formats.foreign import Row
 from alignment.data.formats.kept import decode_object, keep, note, restore
 from alignment.data.pairs import Pair, agreed_pairs, pair_votes
-from alignment.data.records import Completion, Judgment, Message, Record, Source, explain, nearest
+from alignment.data.records import Completion, Judgment, Message, Record, Source, nearest
 from alignment.errors import UserError
 
 NAME = "ultrafeedback"
@@ -89,7 +90,7 @@ def decode(line: bytes, where: str) -> Record:
 def _rated(row: Row, where: str) -> Record:
     instruction, given = row.get("instruction"), row["completions"]
     if not isinstance(instruction, str):
-        raise UserError(f'{where}: "instruction" must be a text{nearest("instruction", set(row))}')
+        raise _no_text(row, "instruction", where)
     if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
         raise UserError(f'{where}: "completions" must be a list of objects')
     record = Record([Message("user", instruction)])
@@ -102,6 +103,12 @@ def _rated(row: Row, where: str) -> Record:
     return record
 
 
+def _no_text(row: Row, key: str, where: str) -> UserError:
+    if key in row:
+        return UserError(f'{where}: "{key}" must be a text')
+    return UserError(f'{where}: the key "{key}" is missing{nearest(key, set(row))}')
+
+
 def _annotations(entry: Row) -> Row:
     found = entry.get("annotations")
     return found if isinstance(found, dict) else {}
@@ -109,7 +116,7 @@ def _annotations(entry: Row) -> Row:
 
 def _completion(entry: Row, where: str) -> Completion:
     if not isinstance(entry.get("response"), str):
-        raise UserError(f'{where}: "response" must be a text{nearest("response", set(entry))}')
+        raise _no_text(entry, "response", where)
     params = {key: entry[key] for key in _PARAMS if entry.get(key) is not None}
     model = entry.get("model")
     source = Source("model", model if isinstance(model, str) else None, params) if model or params else None
@@ -218,11 +225,14 @@ def _binarized(row: Row, where: str) -> Record:
     texts = all(isinstance(side, str) for side in given)
     if texts:
         if prompt_key is None:
-            raise UserError(f'{where}: "prompt" must be a text{nearest("prompt", set(row))}')
+            raise _no_text(row, "prompt", where)
         prompt = [Message("user", row[prompt_key])]
         sides = [Completion(content=side) for side in given]
     else:
-        turns = [_messages(value, f"{where}: {side}") for value, side in zip(given, _SIDES, strict=True)]
+        for value, side in zip(given, _SIDES, strict=True):
+            if not is_chat(value):
+                raise UserError(f"{where}: {side} must be a text or a list of messages, as the other is")
+        turns = [chat_turns(value, f"{where}: {side}") for value, side in zip(given, _SIDES, strict=True)]
         length = foreign.shared_prompt(turns[0], turns[1], where)
         prompt, sides = turns[0][:length], [foreign.reply(side[length:]) for side in turns]
     for completion, side in zip(sides, _SIDES, strict=True):
@@ -248,13 +258,6 @@ def _template(templates: tuple[str, ...], row: Row) -> str | None:
 
 def _rating_name(template: str) -> str:
     return template.replace("{}", "").strip("-_")
-
-
-def _messages(value: Any, where: str) -> list[Message]:
-    try:
-        return msgspec.convert(value, list[Message])
-    except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {explain(error, set(Message.__struct_fields__))}") from None
 
 
 def write(records: Iterable[Record], path: str | os.PathLike[str], overwrite: bool = False) -> Counter[str]:
