@@ -140,15 +140,22 @@ def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _gunzip(raw: IO[bytes], name: str) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=raw) as file:
-        while True:
-            try:
-                chunk = file.read(_CHUNK)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise UserError(f"{name}: the compressed file is damaged or cut short ({error})") from None
-            if not chunk:
-                return
-            yield chunk
+    # Member by member: the library's own reader drops the last text before the place where a file is cut.
+    member = None
+    try:
+        while data := raw.read(_CHUNK // 16):
+            while data:
+                member = member or zlib.decompressobj(wbits=31)
+                chunk = member.decompress(data)
+                if chunk:
+                    yield chunk
+                data = b""
+                if member.eof:
+                    data, member = member.unused_data.lstrip(b"\0"), None  # some programs pad with zeros
+    except zlib.error as error:
+        raise UserError(f"{name}: the compressed file is damaged ({error})") from None
+    if member is not None:
+        raise UserError(f"{name}: the compressed file is cut short; get it again")
 
 
 def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:

@@ -95,6 +95,8 @@ def _delimiter(line: str) -> str:
 
 
 def _header(cells: list[str], where: str) -> list[str]:
+    if any("\0" in cell for cell in cells):
+        raise UserError(f"{where}: there are NUL bytes in the header; save the file as UTF-8")
     repeated = [name for name, times in Counter(cells).items() if times > 1]
     if repeated:
         raise UserError(
