@@ -65,10 +65,10 @@ def recognise(row: dict[str, Any]) -> str | None:
     known = "output" in row or "chosen" in row or row.keys() <= _KNOWN
     if known and len(keys) > 1 and isinstance(row.get("instruction"), str):
         return foreign.by_keys(keys)
-    keys = [key for key in ("instruction", "prompt", "query", "context", "response") if key in row]
+    others = [key for key in ("instruction", "prompt", "query", "context", "response") if key in row]
     asked = isinstance(row.get("instruction", row.get("prompt")), str)
-    if asked and isinstance(row.get("response"), str) and (len(keys) > 2 or len(row) == 2):
-        return foreign.by_keys(keys)
+    if asked and isinstance(row.get("response"), str) and (len(others) > 2 or len(row) == 2):
+        return foreign.by_keys(others)
     return None
 
 

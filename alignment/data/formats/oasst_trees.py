@@ -18,7 +18,7 @@ class _Node:
     """A message, its place in the tree, and the turns up to it."""
 
     def __init__(self, row: Row, where: str) -> None:
-        if row.get("role") not in _ROLES:
+        if not isinstance(row.get("role"), str) or row["role"] not in _ROLES:
             raise UserError(f'{where}: "role" is {row.get("role")!r}; known are prompter and assistant')
         for key in ("message_id", "text"):
             if not isinstance(row.get(key), str):
@@ -195,8 +195,8 @@ def _fits(record: Record, before: list[Message]) -> bool:
     plain = all(completion.content is not None for completion in record.completions)
     if not record.prompt and not before:  # replies to a message that is not there
         return plain and bool(record.completions)
-    last = record.prompt[-1] if record.prompt else None
-    return plain and record.prompt[:-1] == before and last == Message("user", last.content)
+    asked = [Message("user", message.content) for message in record.prompt[-1:]]
+    return plain and bool(asked) and record.prompt == before + asked
 
 
 def _goes_on(record: Record, parent: Record) -> bool:

@@ -7,21 +7,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from alignment.data.formats.kept import decode_object
 from alignment.data.records import check_duplicate_keys, explain, nearest
 from alignment.errors import UserError
 
 Row = dict[str, Any]
 Struct = TypeVar("Struct", bound=msgspec.Struct)
-_decoder = msgspec.json.Decoder(Row)
 
 
 def row_of(line: bytes, where: str, needed: tuple[str, ...] = ()) -> Row:
     """The object in a line of JSON. Raises UserError if it is none, repeats a key, or lacks a needed one."""
-    try:
-        row = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {explain(error)}") from None
-    check_duplicate_keys(line, where, msgspec.json.encode(row))
+    row = decode_object(line, where)
     for key in needed:
         if key not in row:
             raise UserError(f'{where}: the key "{key}" is missing{nearest(key, set(row))}')

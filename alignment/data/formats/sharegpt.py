@@ -146,7 +146,7 @@ def _pair(row: foreign.Row, turns: list[Turn], spelling: Spelling, notes: foreig
     given = [row.pop("chosen"), row.pop("rejected")]
     if type(given[0]) is not type(given[1]):
         raise UserError(f'{where}: "chosen" and "rejected" must both be a turn, a list of turns or a text')
-    form = {dict: "turn", list: "turns", str: "text"}.get(type(given[0]), "turn")
+    form = "text" if isinstance(given[0], str) else "turns" if isinstance(given[0], list) else "turn"
     chosen, rejected = (
         [Turn(Message("assistant", side))]
         if isinstance(side, str)
