@@ -57,7 +57,7 @@ def run(config: Config) -> dict[str, Any]:
     validation data}.
     """
     rows = stage_rows(config.data, "pairs")
-    run = open_run(config, data=[*config.data.train, *config.data.validation], parents=[config.model.path])
+    run = open_run(config, data=config.data.paths(), parents=[config.model.path])
     # After the checks that take no time: these imports take seconds.
     from transformers import set_seed
     from trl import DPOTrainer
@@ -86,7 +86,7 @@ def run(config: Config) -> dict[str, Any]:
         peft_config=peft_config(config.model, "CAUSAL_LM"),
     )
     metrics = run_trainer(trainer, run)
-    return run.finish({**metrics, **counts, "left_out": rows.left_out})
+    return run.finish({**metrics, **counts, "left_out": rows.left_out, **rows.lineage()})
 
 
 def _reference(config: Config, policy: Any, args: Any) -> Any:

@@ -53,7 +53,7 @@ def run(config: Config) -> dict[str, Any]:
     exponential.
     """
     rows = stage_rows(config.data, "messages")
-    run = open_run(config, data=[*config.data.train, *config.data.validation], parents=[config.model.path])
+    run = open_run(config, data=config.data.paths(), parents=[config.model.path])
     # After the checks that take no time: these imports take seconds.
     from transformers import EarlyStoppingCallback, set_seed
     from trl import SFTTrainer
@@ -82,7 +82,7 @@ def run(config: Config) -> dict[str, Any]:
     metrics = run_trainer(trainer, run)
     if "eval_loss" in metrics:
         metrics["perplexity"] = math.exp(metrics["eval_loss"])
-    return run.finish({**metrics, **counts, "left_out": rows.left_out})
+    return run.finish({**metrics, **counts, "left_out": rows.left_out, **rows.lineage()})
 
 
 def _prepared(

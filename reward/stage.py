@@ -42,9 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     judges did (one vote a judge, a tie is half), with a 95% bootstrap interval over prompts.
     """
     rows = stage_rows(config.data, "pairs", margin=config.margin)
-    run_dir = open_run(
-        config, data=[*config.data.train, *config.data.validation], parents=[config.model.path]
-    )
+    run_dir = open_run(config, data=config.data.paths(), parents=[config.model.path])
     # After the checks that take no time: these imports take seconds.
     from datasets import Dataset
 
@@ -77,7 +75,7 @@ def run(config: Config) -> dict[str, Any]:
         peft_config=peft_config(config.model, "SEQ_CLS"),
     )
     metrics = run_trainer(trainer, run_dir)
-    metrics |= {**counts, "left_out": rows.left_out}
+    metrics |= {**counts, "left_out": rows.left_out, **rows.lineage()}
     if validation:
         model: Any = trainer.model
         scorer = RewardScorer(model.eval(), tokenizer, config.run.dir, max_length or 1 << 30)

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic
 
@@ -57,11 +57,37 @@ class ModelSection(Section):
     """Hold the frozen base quantised (needs bitsandbytes and lora)."""
 
 
+class SourceSection(Section):
+    """One source of a mixture."""
+
+    path: str
+    """A file, folder or glob of records."""
+    weight: float | None = pydantic.Field(None, gt=0)
+    """Its share of the rows, relative to the other weights; give every source one, or none."""
+    max_rows: int | None = pydantic.Field(None, ge=1)
+    """Draw only from so many of its rows, chosen by data.seed."""
+    repeat: bool = False
+    """Use its rows again once they have run out, which otherwise ends the mixture or is an error."""
+
+
+def _form(entry: Any) -> str:
+    return "dict[source]" if isinstance(entry, dict | SourceSection) else "str"
+
+
+# Without the tags pydantic would complain of both forms; they are written as _is_tag knows them.
+TrainSource = Annotated[
+    Annotated[str, pydantic.Tag("str")] | Annotated[SourceSection, pydantic.Tag("dict[source]")],
+    pydantic.Discriminator(_form),
+]
+
+
 class DataSection(Section):
     """Which records to train and validate on."""
 
-    train: list[str] = pydantic.Field(min_length=1)
-    """Files, folders or globs of records."""
+    train: list[TrainSource] = pydantic.Field(min_length=1)
+    """Files, folders or globs of records; or sources with a weight each: {path: a.jsonl, weight: 0.7}."""
+    seed: int = pydantic.Field(0, ge=0)
+    """Of the rows that a mixture draws."""
     validation: list[str] = []
     """Files, folders or globs held out."""
     validation_fraction: float = pydantic.Field(0.0, ge=0, lt=1)
@@ -74,6 +100,29 @@ class DataSection(Section):
     """Use only so many rows."""
     max_truncated: float = pydantic.Field(0.02, ge=0, le=1)
     """Refuse to train when a larger share of the rows is over max_length."""
+
+    def train_paths(self) -> list[str]:
+        """The paths of `train`, whichever way they were given."""
+        return [source.path for source in self.train_sources()]
+
+    def paths(self) -> list[str]:
+        """All paths, of training and of validation."""
+        return [*self.train_paths(), *self.validation]
+
+    def train_sources(self) -> list[SourceSection]:
+        """The entries of `train`, a plain path as a source without options."""
+        return [SourceSection(path=entry) if isinstance(entry, str) else entry for entry in self.train]
+
+    @pydantic.model_validator(mode="after")
+    def _weights_for_all_or_none(self) -> Self:
+        sources = self.train_sources()
+        plain = [source.path for source in sources if source.weight is None]
+        if plain and len(plain) < len(sources):
+            raise ValueError(f"data.train: {plain[0]} has no weight; give every source one, or none")
+        for source in sources:
+            if source.repeat and source.weight is None:
+                raise ValueError(f"data.train: {source.path} has repeat but no weight; give it one")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _one_source_of_validation(self) -> Self:

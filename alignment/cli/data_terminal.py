@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from alignment.cli.progress import progress as progress  # for the data commands, with the rest
 from alignment.data.detect import check_native
 from alignment.data.files import Paths, read_records
 from alignment.data.records import Record

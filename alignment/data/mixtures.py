@@ -64,7 +64,7 @@ def draws(order: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
     """
     import numpy as np
 
-    rounds, rest = divmod(count, len(order))
+    rounds, rest = divmod(count, max(len(order), 1))
     times = np.full(len(order), rounds, dtype=np.int64)
     times[np.argsort(order, kind="stable")[:rest]] += 1
     return times

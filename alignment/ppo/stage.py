@@ -73,7 +73,7 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
         raise UserError("reward.path is missing: PPO needs a reward model (`alignkit reward` trains one)")
     rows = stage_rows(config.data, "prompts")
     parents = [path for path in (config.model.path, config.reward.path) if path is not None]
-    run = open_run(config, data=config.data.train, parents=parents)
+    run = open_run(config, data=config.data.paths(), parents=parents)
     # After the checks that take no time: these imports take seconds.
     from transformers import set_seed
 
@@ -119,7 +119,8 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
     )
     metrics = run_trainer(trainer, run)
     trainer.save_critic(run.dir / "critic.safetensors")
-    return run.finish({**metrics, **counts, "left_out": left_out, **_summary(trainer.state.log_history)})
+    summary = _summary(trainer.state.log_history)
+    return run.finish({**metrics, **counts, "left_out": left_out, **rows.lineage(), **summary})
 
 
 def _short_prompts(

@@ -43,7 +43,7 @@ def make(tmp_path: Path, toy_model: str, toy_records: Callable[..., Any]) -> Mak
 
 
 def opened(config: Config) -> Any:
-    return open_run(config, data=config.data.train, parents=[config.model.path])
+    return open_run(config, data=config.data.paths(), parents=[config.model.path])
 
 
 def test_lineage(make: Maker, toy_model: str) -> None:
