@@ -277,6 +277,7 @@ def test_names_of_fields() -> None:
     assert found("text", "reply-1", "reply-2") == (["text"], ["reply-1", "reply-2"])
     assert found("question", "gpt", "llama", named=("gpt", "llama")) == (["question"], ["gpt", "llama"])
     assert found("system_prompt", "user_input", "chosen", "rejected")[1] == ["chosen", "rejected"]
+    assert found("prompt", "model_a", "answer_a", "answer_b") == (["prompt"], ["answer_a", "answer_b"])
     assert found("text1", "text2") == ([], ["text1", "text2"])
     assert named_completion("Response 2", ["response_1", "response_2"]) == 1
     assert named_completion("2", ["generation-1", "generation-2"]) == 1
