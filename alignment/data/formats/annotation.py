@@ -14,9 +14,7 @@ from alignment.errors import UserError
 
 _WHO = r"((ai|model|llm|bot|assistant|generated|candidate|system|human|reference)[-_ ]?)?"
 _REPLY = "response|completion|answer|output|reply|generation|candidate|continuation|summary|option|result"
-COMPLETION = re.compile(
-    rf"{_WHO}({_REPLY}|chosen|rejected)([-_ ]?(\d+|[a-d]|one|two))?|text[-_ ]?(\d+|[ab])"
-)
+COMPLETION = re.compile(rf"{_WHO}({_REPLY}|chosen|rejected)([-_ ]?(\d+|[a-d]|one|two))?|text[-_ ]?(\d+|[ab])")
 PROMPT = re.compile(
     r"(user[-_ ]?|input[-_ ]?)?(prompt|instruction|question|query|context|input|message)s?"
     r"|(chat|conversation|dialog|dialogue|history|messages|user|system)(_?prompt|_?history)?"
