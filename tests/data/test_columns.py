@@ -20,7 +20,7 @@ from alignment.data.files import Rejects, read_records, write_records
 from alignment.data.formats import columns
 from alignment.data.formats.column_names import Names, parse_mapping, usual_names
 from alignment.data.formats.foreign import losses
-from alignment.data.records import Comparison, Judgment, Message, Record, check_record
+from alignment.data.records import Comparison, Completion, Judgment, Message, Record, check_record
 from alignment.errors import UserError
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("columns-*"))
@@ -113,6 +113,13 @@ def test_the_best_of_three_is_better_than_each_and_the_others_are_not_tied(tmp_p
     assert found[4].judgments[0].ranks == [1, 1, 1]
     assert found[5].judgments == found[6].judgments == []
     assert [columns.rows(record) for record in found] == [[row] for row in rows]
+
+
+def test_a_text_without_a_prompt_is_written_with_an_empty_list() -> None:
+    record = Record([], completions=[Completion(content="Once upon a time.")], demonstrations=[0])
+    (row,) = columns.rows(record)
+    again = columns.decoder(columns.names_of(record))(json.dumps(row).encode(), "here")
+    assert losses(record, [again]) == Counter()
 
 
 def test_lists_of_messages_are_conversations(tmp_path: Path) -> None:

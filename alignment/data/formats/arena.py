@@ -74,7 +74,7 @@ def decode(line: bytes, where: str) -> Record:
         shape = ""
     else:
         sides, shape = _from_texts(row, where)
-    length = foreign.shared_prompt(*sides, where)
+    length = foreign.shared_prompt(sides[0], sides[1], where)
     record = Record(sides[0][:length])
     note(record, NAME, {"shape": shape, "flags": any(key in row for key in _FLAGS)})
     record.completions = [foreign.reply(side[length:]) for side in sides]

@@ -51,10 +51,17 @@ _messages = msgspec.json.Decoder(list[Message])
 def recognise(row: Row) -> str | None:
     """By which usual names of columns this row can be read, or None."""
     names = usual_names(row)
-    if names is None:
+    if names is None or not all(_is_said(row[column]) for column in names.values()):
         return None
     *others, last = [f'"{column}" ({target})' for target, column in names.items()]
     return f"the columns {', '.join(others)} and {last}"
+
+
+def _is_said(value: Any) -> bool:
+    """Whether this can be in a column: a text, a number, nothing, or a list of messages."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(turn, dict) and "role" in turn for turn in value)
+    return not isinstance(value, dict)
 
 
 def read(paths: Paths, rejects: Rejects | None = None, names: Names | None = None) -> Iterator[Record]:
@@ -96,7 +103,7 @@ def _record(row: Row, names: Names, where: str) -> Record:
     system, context = text("system"), text("context")
     record = Record(_turns(row[asked], where, asked, "user"), id=text("id") or None)
     if context:
-        if record.prompt != [Message("user", record.prompt[0].content)]:
+        if [message.role for message in record.prompt] != ["user"] or record.prompt[0].parts:
             raise UserError(f"{where}: a context goes with a prompt that is one text")
         note(record, NAME, {"context": context})
         record.prompt[0].content += f"\n\n{context}"
@@ -112,8 +119,9 @@ def _record(row: Row, names: Names, where: str) -> Record:
 
 def _answers(row: Row, names: Names, where: str) -> tuple[list[Completion], list[int] | None]:
     """The completions, and which of them are to imitate; a column that is null or not there gives none."""
-    numbered = sorted((int(found[1]), found[0]) for key in names if (found := NUMBERED.fullmatch(key)))
-    targets = ["chosen", "rejected", *(target for _, target in numbered), "completion", "demonstration"]
+    numbers = sorted(int(match[1]) for target in names if (match := NUMBERED.fullmatch(target)))
+    numbered = [f"completion_{number}" for number in numbers]
+    targets = ["chosen", "rejected", *numbered, "completion", "demonstration"]
     wanted = [target for target in targets if target in names]
     found = [target for target in wanted if row.get(names[target]) is not None]
     for target in set(wanted) - set(found):
@@ -127,6 +135,8 @@ def _answers(row: Row, names: Names, where: str) -> tuple[list[Completion], list
 
 def _turns(value: Any, where: str, column: str, role: str) -> list[Message]:
     """A text as one turn of the role; a list of messages, as JSON text too, as it is."""
+    if value == [] and role == "user":  # plain text has no prompt
+        return []
     encoded = msgspec.json.encode(value) if isinstance(value, list) else None
     if isinstance(value, str) and value.startswith("[{") and value.rstrip().endswith("]"):
         encoded = value.encode()
@@ -299,7 +309,7 @@ def _written(record: Record, names: Names) -> list[Row]:
 def _base(record: Record, names: Names) -> Row:
     """What the rows of a record share: the prompt and what is said of the whole."""
     turns, base = list(record.prompt), Row()
-    if "system" in names and turns and turns[0] == Message("system", turns[0].content):
+    if "system" in names and len(turns) > 1 and turns[0] == Message("system", turns[0].content):
         base["system"] = turns.pop(0).content
     if turns == [Message("user", turns[0].content if turns else "")]:
         kept = record.meta.get(NAME)

@@ -16,10 +16,11 @@ import msgspec
 from alignment.data.files import atomic_output
 from alignment.data.formats import foreign
 from alignment.data.formats.foreign import Row
-from alignment.data.formats.kept import decode_object, note
+from alignment.data.formats.kept import note
+from alignment.data.formats.rows import row_of
 from alignment.data.lines import open_output, read_lines
 from alignment.data.pairs import judgment_votes
-from alignment.data.records import Judgment, Message, Record, nearest
+from alignment.data.records import Judgment, Message, Record
 from alignment.data.tables import TABLES, table_text
 from alignment.errors import UserError
 
@@ -28,11 +29,7 @@ def decode_row(line: bytes, where: str, needed: tuple[str, ...] = ()) -> Row:
     """One row of JSON as a dict. Raises UserError if it is none, or lacks a key that is needed."""
     if line.startswith(b'"'):  # a line that is no row of its table
         raise UserError(f"{where}: it does not fit the table")
-    row = decode_object(line, where)
-    for key in needed:
-        if key not in row:
-            raise UserError(f'{where}: the key "{key}" is missing{nearest(key, set(row))}')
-    return row
+    return row_of(line, where, needed)
 
 
 def write(
