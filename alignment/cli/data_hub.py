@@ -11,10 +11,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from alignment.cli.data_terminal import native_records, next_steps
 from alignment.cli.progress import progress
 from alignment.data import hub, quality
 from alignment.data.card import count_licenses, dataset_card
-from alignment.data.detect import check_native, detect
+from alignment.data.detect import detect
 from alignment.data.files import (
     Rejects,
     Written,
@@ -95,7 +96,7 @@ def pull(
         f"from {opened.source}, licence: {opened.license or 'not stated'} (kept in {target}{SOURCE}); "
         f"fingerprint {written.fingerprint}"
     )
-    print(f"next: alignkit data stats {target}\n      alignkit data show {target}")
+    next_steps(f"alignkit data stats {target}", f"alignkit data show {target}")
 
 
 def _spill(rows: Iterator[bytes], path: Path) -> None:
@@ -160,12 +161,11 @@ def push(
     know whose data this is.
     """
     _check_repo_id(repo_id)
-    check_native(source)
     if dry_run is not None:
         with atomic_output(dry_run, overwrite) as folder:
             written = _write_all(source, repo_id, license_, folder)
         print(f"{written.rows:,} records in {dry_run}, nothing uploaded; fingerprint {written.fingerprint}")
-        print(f"next: read {dry_run / 'README.md'}\n      alignkit data push {source} {repo_id}")
+        next_steps(f"read {dry_run / 'README.md'}", f"alignkit data push {source} {repo_id}")
         return
     with tempfile.TemporaryDirectory(prefix="alignkit-") as parent:
         folder = Path(parent) / "dataset"
@@ -173,7 +173,7 @@ def push(
             written = _write_all(source, repo_id, license_, temporary)
         url = hub.upload(folder, repo_id, private, overwrite)
     print(f"{written.rows:,} records in {url}; fingerprint {written.fingerprint}")
-    print("next: say in its card whose data this is, and what was done about personal data")
+    next_steps("say in its card whose data this is, and what was done about personal data")
 
 
 def _check_repo_id(repo_id: str) -> None:
@@ -189,7 +189,7 @@ def _check_repo_id(repo_id: str) -> None:
 def _write_all(source: str, repo_id: str, license_: str | None, folder: Path) -> Written:
     """README.md and data/train-*.parquet. Statistics and shards each take a pass over the records."""
     licenses: Counter[str | None] = Counter()
-    found = quality.statistics(progress(count_licenses(read_records(source), licenses), "counting"))
+    found = quality.statistics(progress(count_licenses(native_records(source), licenses), "counting"))
     written = hub.write_shards(progress(read_records(source), "writing"), folder / "data")
     card = dataset_card(repo_id, written, found, licenses, license_)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -22,7 +22,9 @@ def progress(items: Iterable[Item], label: str, size: Callable[[Item], int] = la
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # What is printed meanwhile goes above the line on a terminal; into a file or a pipe it goes as ever.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task, start = bar.add_task(label), time.monotonic()
         rows = shown = 0
         for item in items:
