@@ -198,7 +198,7 @@ def _prefer(judgment: Judgment, value: Any, names: Names, where: str) -> None:
     best = (
         columns.index(word) if word in columns else "abcdefghi".find(word.lower()) if len(word) == 1 else -1
     )
-    if best < 0 and re.fullmatch(r"[0-9]+(\.0)?", word):
+    if best < 0 and re.fullmatch(r"[0-9]{1,9}(\.0)?", word):
         best = int(float(word)) - 1
     if not 0 <= best < count:
         raise UserError(f'{where}: "{column}" is {value!r}; give a number from 1 to {count}, or 0 for a tie')

@@ -36,7 +36,10 @@ def checked(decode: Callable[[bytes, str], Record]) -> Callable[[bytes, str], Re
     """The same importer of a row, and the rules of the format after it."""
 
     def decode_and_check(row: bytes, where: str) -> Record:
-        record = decode(row, where)
+        try:
+            record = decode(row, where)
+        except OverflowError:
+            raise UserError(f"{where}: it has a number that is too large to count or to rate with") from None
         check_record(record, where)
         return record
 
@@ -102,9 +105,21 @@ def by_keys(keys: Iterable[str]) -> str:
 
 def reply(turns: list[Message]) -> Completion:
     """A completion of these turns: `content` for one plain assistant message, else `messages`."""
-    if len(turns) == 1 and turns[0] == Message("assistant", turns[0].content):
+    if len(turns) == 1 and _is_plain(turns[0]):
         return Completion(content=turns[0].content)
     return Completion(messages=turns)
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether the assistant says it, and there is nothing but its content."""
+    return (
+        message.role == "assistant"
+        and message.parts is None
+        and message.name is None
+        and message.tool_calls is None
+        and message.tool_call_id is None
+        and message.weight is None
+    )
 
 
 def preference(prompt: list[Message], chosen: Completion, rejected: Completion, **fields: Any) -> Record:

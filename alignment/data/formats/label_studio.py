@@ -20,6 +20,7 @@ meta.label_studio.result. Cancelled annotations are in meta.label_studio.unvoted
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -102,7 +103,7 @@ def _text(value: Any) -> str | None:
 
 def _number(text: str) -> Any:
     """An id as Label Studio writes it: an integer where it is one."""
-    return int(text) if text.isdecimal() and text.isascii() and str(int(text)) == text else text
+    return int(text) if re.fullmatch("0|[1-9][0-9]{0,18}", text) else text
 
 
 def _read_data(record: Record, data: Row, where: str) -> list[str]:

@@ -150,7 +150,7 @@ def _item(item: Any, names: list[str], where: str) -> int:
 
 
 def _place(bucket: str) -> int | None:
-    number = re.fullmatch(r"\D*(\d+)", bucket)
+    number = re.fullmatch(r"\D*(\d{1,9})", bucket)
     if number and int(number.group(1)) > 0:
         return int(number.group(1))
     found = [_PLACES[word] for word in annotation.words(bucket).split() if word in _PLACES]

@@ -10,6 +10,7 @@ Source: https://github.com/lm-sys/FastChat, fastchat/llm_judge/data/mt_bench/que
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -66,7 +67,7 @@ def _written(record: Record) -> list[foreign.Row]:
     if asked is None or record.id is None:
         return []
     question = record.id.removeprefix(_ID)
-    number: str | int = int(question) if question.isdecimal() and str(int(question)) == question else question
+    number = int(question) if re.fullmatch("0|[1-9][0-9]{0,18}", question) else question
     kept = record.meta.get(NAME)
     turns = kept.get("turns") if isinstance(kept, dict) else None
     if not isinstance(turns, list) or turns[:1] != [asked["instruction"]]:
