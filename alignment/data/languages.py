@@ -13,7 +13,7 @@ CONFIDENT = 0.5
 
 
 def language(text: str) -> str:
-    """The language of a text as its ISO 639 code, UNSURE below a probability of 0.5, TOO_SHORT for a few letters.
+    """A text's language (ISO 639 code); UNSURE below a probability of 0.5, TOO_SHORT for a few letters.
 
     Chinese, Japanese and Korean say as much in a third of the letters, so 4 of theirs are enough.
     """

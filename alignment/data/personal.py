@@ -5,7 +5,8 @@
 
 Candidates come from a cheap pattern and are then proved: a card by its issuer and Luhn's check, an IBAN by
 its country's form and checksum (python-stdnum), a phone number by its country's numbering plan
-(phonenumbers), an address by `ipaddress`. A text without an "@", a group of digits or a key's prefix costs a few microseconds.
+(phonenumbers), an address by `ipaddress`. A text without an "@", a group of digits or a key's prefix costs
+a few microseconds.
 """
 
 from __future__ import annotations

@@ -64,11 +64,33 @@ class Statistics:
     first_stored_wins: Share = field(default_factory=Share)
     agreement: Share = field(default_factory=Share)
     agreement_without_ties: Share = field(default_factory=Share)
+    _prompts: set[bytes] = field(default_factory=set)
+    _ids: set[int] = field(default_factory=set)
+
+    def add(self, record: Record) -> None:
+        """Count one record; memory grows by about 200 bytes a row."""
+        self.rows += 1
+        self._prompts.add(prompt_key(record))
+        self._ids.add(hash(record_id(record)))
+        self.prompts = len(self._prompts)
+        self.repeated_ids = self.rows - len(self._ids)
+        self.prompt_lengths.append(sum(len(message.content) for message in record.prompt))
+        lengths = [sum(len(turn.content) for turn in completion.turns()) for completion in record.completions]
+        self.completion_lengths.extend(lengths)
+        self.completions += len(lengths)
+        self.empty_completions += lengths.count(0)
+        self.completions_per_row[len(lengths)] += 1
+        self.demonstrations += len(record.demonstrations or ())
+        votes = [_judge(self, judgment, lengths) for judgment in record.judgments]
+        if len(votes) > 1:
+            _compare_judges(self, votes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; lengths as mean, median, 95th percentile and maximum."""
         plain: dict[str, Any] = {}
         for name, value in vars(self).items():
+            if name.startswith("_"):
+                continue
             if isinstance(value, Share):
                 plain[name] = value.as_dict()
             elif isinstance(value, array):
@@ -96,26 +118,10 @@ def _length_summary(lengths: array[int]) -> dict[str, float] | None:
 
 
 def statistics(records: Iterable[Record]) -> Statistics:
-    """One pass over records; memory grows by about 200 bytes a row."""
+    """What one pass over the records finds."""
     found = Statistics()
-    prompts: set[bytes] = set()
-    ids: set[int] = set()
     for record in records:
-        found.rows += 1
-        prompts.add(prompt_key(record))
-        ids.add(hash(record_id(record)))
-        found.prompt_lengths.append(sum(len(message.content) for message in record.prompt))
-        lengths = [sum(len(turn.content) for turn in completion.turns()) for completion in record.completions]
-        found.completion_lengths.extend(lengths)
-        found.completions += len(lengths)
-        found.empty_completions += lengths.count(0)
-        found.completions_per_row[len(lengths)] += 1
-        found.demonstrations += len(record.demonstrations or ())
-        votes = [_judge(found, judgment, lengths) for judgment in record.judgments]
-        if len(votes) > 1:
-            _compare_judges(found, votes)
-    found.prompts = len(prompts)
-    found.repeated_ids = found.rows - len(ids)
+        found.add(record)
     return found
 
 

@@ -1,7 +1,7 @@
 """Personal data in records: where it is, and a copy of the record without it.
 
 Every text of a record is looked at: turns of prompt and completions with their names, parts and tool calls,
-tools, rationales, the judges' names, and texts in `meta` and `params`. Ids, roles and times are not, and stay.
+tools, rationales, the judges' names, texts in `meta` and `params`. Ids, roles and times are not, and stay.
 """
 
 from __future__ import annotations
