@@ -64,6 +64,8 @@ def split(
         writers = [stack.enter_context(record_writer(path, overwrite)) for path in paths]
         for record in progress(native_records(source), "splitting"):
             writers[splitter.part(record)].write(record)
+        if stratify is not None and list(splitter.strata) == ["(none)"]:
+            raise UserError(f"{source}: no record has a value at {stratify}")
         empty = [path for path, writer in zip(paths, writers, strict=True) if not writer.rows]
         if empty:
             raise UserError(f"{source}: the shares leave {empty[0]} empty; change them or --seed")
@@ -75,8 +77,6 @@ def split(
 
 
 def _print_strata(strata: dict[str, list[int]], path: str) -> None:
-    if list(strata) == ["(none)"]:
-        raise UserError(f"no record has {path}, so the files were split without strata")
     print(f"prompts by {path}:")
     for value, counts in sorted(strata.items(), key=lambda item: -sum(item[1]))[:20]:
         shares = ", ".join(f"{count:,} ({count / sum(counts):.1%})" for count in counts)

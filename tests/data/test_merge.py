@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_strategies import records
 
 from alignment.data.files import read_records, write_records
-from alignment.data.merge import Conflict, merge
+from alignment.data.merge import Conflict, Merged, merge
 from alignment.data.records import Completion, Judgment, Message, Record, with_id
+from alignment.errors import UserError
 
 Toy = Callable[..., list[Record]]
 
@@ -92,3 +97,94 @@ def test_two_anonymous_judges_who_agree_are_still_two_after_a_merge(tmp_path: Pa
     write_records(tmp_path / "a.jsonl", [row])
     (merged,) = list(merge(read_records([tmp_path / "a.jsonl", tmp_path / "a.jsonl"])))
     assert merged.judgments == [vote, vote]
+
+
+def judged(name: str, *judgments: Judgment, **fields: Any) -> Record:
+    pair = [Completion(content="a"), Completion(content="b")]
+    return Record([Message("user", "q")], id=name, completions=pair, judgments=list(judgments), **fields)
+
+
+votes = st.builds(
+    Judgment,
+    by=st.sampled_from([None, "x", "y"]),
+    ranks=st.sampled_from([[1, 2], [2, 1]]),
+    at=st.sampled_from([None, "2026-01-01", "2026-01-02"]),
+)
+rows = st.lists(
+    st.builds(
+        lambda name, own, meta: judged(name, *own, meta=meta),
+        st.sampled_from("abc"),
+        st.lists(votes, max_size=3),
+        st.dictionaries(st.sampled_from("mn"), st.sampled_from([1, 2]), max_size=2),
+    ),
+    max_size=5,
+)
+
+
+def content(merged: Iterable[Record]) -> dict[str | None, tuple[Any, ...]]:
+    """What is in a merged dataset, whatever the order of its rows, judgments and keys."""
+    return {
+        record.id: (sorted(encode_judgment(j) for j in record.judgments), record.meta) for record in merged
+    }
+
+
+def encode_judgment(judgment: Judgment) -> bytes:
+    return msgspec.json.encode(judgment)
+
+
+@settings(max_examples=150)
+@given(rows, rows, rows)
+def test_without_conflicts_neither_grouping_nor_order_matters(
+    first: list[Record], second: list[Record], third: list[Record]
+) -> None:
+    whole = merge([*first, *second, *third])
+    around = merge([*third, *first, *second])
+    left = merge([*merge([*first, *second]), *third])
+    right = merge([*first, *merge([*second, *third])])
+    if whole.conflict_fields.total() == around.conflict_fields.total() == 0:
+        assert content(whole) == content(around) == content(left) == content(right)
+    assert [record.id for record in whole] == list(dict.fromkeys(r.id for r in [*first, *second, *third]))
+
+
+@settings(max_examples=150)
+@given(rows)
+def test_nothing_is_lost(given_rows: list[Record]) -> None:
+    merged = merge(given_rows)
+    kept = {record.id: record for record in merged}
+    refused = Counter((conflict.id, conflict.field) for conflict in merged.conflicts())
+    assert refused.total() == merged.conflict_fields.total()
+    for row in given_rows:
+        found = kept[row.id]
+        for judgment in row.judgments:
+            assert judgment in found.judgments or (row.id, f"judgments by {judgment.by}") in refused
+        for key, value in row.meta.items():
+            assert found.meta[key] == value or (row.id, f"meta.{key}") in refused
+
+
+def test_rows_that_do_not_fit_in_the_cache_are_merged_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignment.data.merge._CACHE_KIB", 64)
+    long = "text " * 200
+    vote = {by: Judgment(by=by, ranks=[1, 2], rationale=long) for by in "xyz"}
+    merged = merge(judged(f"r{k * 7 % 500}", vote[by]) for by in "xyz" for k in range(500))
+    found = list(merged)
+    assert len(merged) == len(found) == 500
+    assert [record.id for record in found] == [f"r{k * 7 % 500}" for k in range(500)]
+    assert all(record.judgments == list(vote.values()) for record in found)
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignment.data.merge._CACHE_KIB", 64)
+    merged = Merged()
+    merged._database.execute("PRAGMA max_page_count = 30")
+    rows = (judged(f"r{number}", Judgment(rationale="text " * 200)) for number in range(1000))
+    with pytest.raises(UserError, match=r"disk is full after \d+ rows; set TMPDIR"):
+        deque(map(merged.add, rows), maxlen=0)
+
+
+def test_an_empty_field_is_filled_and_never_emptied() -> None:
+    ranked, asked = judged("r"), judged("r", meta={"tags": []})
+    ranked.completions[0].rewards = []
+    for order in ([ranked, asked], [asked, ranked]):
+        (once,) = list(merge(order))
+        assert list(merge([once, *order])) == [once]
+        assert (once.completions[0].rewards, once.meta) == ([], {"tags": []})
