@@ -102,7 +102,8 @@ class Board {
     const answer = await this.ask("POST", "/api/next", {});
     this.busy = false;
     this.showProgress(answer.progress);
-    if (answer.task === null) this.showNothing(answer.progress);
+    if (answer.gate) await this.showGate(answer.gate);
+    else if (answer.task === null) this.showNothing(answer.progress);
     else this.showTask(answer.task);
     if (note) this.say(note, "good");
     else if (this.header.status.dataset.kind === "bad") this.say("");
@@ -232,6 +233,15 @@ class Board {
   showProgress({ done, left, left_is_more: more }) {
     this.header.count.textContent = `${done} done · ${left}${more ? "+" : ""} left`;
     this.header.bar.style.width = `${done + left ? (100 * done) / (done + left) : 100}%`;
+  }
+
+  async showGate(gate) {
+    this.task = this.work = this.parts = null;
+    this.dock.replaceChildren();
+    delete this.root.dataset.task;
+    const { show } = await import("/ui/start.js"); // consent, warning, practice: before the first task
+    show(this.place, gate, () => this.guarded(() => this.next()));
+    this.root.dataset.ready = "gate";
   }
 
   showNothing({ done, held, free_at: freeAt }) {
