@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 from collections.abc import Callable
@@ -83,7 +84,7 @@ def _place(rows: list[Any], dice: Random) -> tuple[Any, Any]:
 
 def odd_value(rows: list[Any], dice: Random) -> None:
     holder, key = _place(rows, dice)
-    holder[key] = dice.choice(ODD_VALUES)
+    holder[key] = copy.deepcopy(dice.choice(ODD_VALUES))
 
 
 def wrapped(rows: list[Any], dice: Random) -> None:
@@ -136,7 +137,7 @@ def everywhere(rows: list[Any], dice: Random) -> None:
         key, value = dice.choice(list(first)), dice.choice(ODD_VALUES)
         for row in rows:
             if isinstance(row, dict):
-                row[key] = value
+                row[key] = copy.deepcopy(value)
 
 
 VALUES: list[Callable[[list[Any], Random], None]] = [

@@ -90,7 +90,9 @@ def convert(
             lost = writer.write(records, target, overwrite)
     _print_account(source, target, rejects, counted["records"])
     if lost:
-        print(f"{to} cannot hold: " + ", ".join(f"{field}: {count:,}" for field, count in lost.most_common()))
+        print(f"{to} cannot hold: {listed(lost)}")
+    if lost["prompt"]:
+        print(f"{lost['prompt']:,} of the records are not in {target}, or not with their whole prompt")
     if writer is native:
         next_steps(
             f"alignkit data stats {target}", f"alignkit data split {target} TRAIN.jsonl VALIDATION.jsonl"

@@ -20,6 +20,7 @@ from alignment.errors import UserError
 
 SAMPLES = sorted((Path(__file__).parent / "samples").iterdir())
 ALPACA = {"instruction": "Add.", "input": "2, 3", "output": "5"}
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 HH = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
 
 
@@ -106,6 +107,19 @@ def test_of_many_rows_the_first_are_looked_at() -> None:
         ({"prompt": "a", "completion": "b", "label": True}, "trl"),
         ({"prompt": "a"}, "trl"),
         ({"text": "a"}, "trl"),
+        ({"prompt": "a", "prompt_id": "x", "messages": TURNS, "category": "c"}, "trl"),
+        ({"messages": TURNS}, "openai-chat"),
+        ({"messages": TURNS, "source": "x"}, "trl"),
+        ({"messages": TURNS, "label": True}, "sharegpt"),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "sharegpt"),
+        ({"chosen": TURNS, "rejected": TURNS, "score_chosen": 8.0, "score_rejected": 7.0}, "ultrafeedback"),
+        ({"instruction": "a", "context": "", "response": "b", "category": "c"}, "alpaca"),
+        ({"instruction": "a", "output": "b", "generator": "m", "dataset": "d"}, "alpaca-eval"),
+        ({"instruction": "a", "instances": [{"input": "", "output": "b"}]}, "self-instruct"),
+        ({"question_id": 1, "category": "c", "turns": ["a", "b"]}, "mt-bench"),
+        ({"input": "a", "output_1": "b", "output_2": "c", "label": 1}, "llmbar"),
+        ({"question": "a", "answer": "b"}, "columns"),
+        ({"id": "1", "system_prompt": "s", "question": "q", "response": "r"}, "columns"),
         ({"prompt": [{"role": "user", "content": "a"}], "completion": []}, "trl"),
         ({"prompt": [{"role": "user", "content": "a"}]}, "native"),
         ({"v": 1, "prompt": [{"role": "user", "content": "a"}], "extra": 1}, "native"),
@@ -126,6 +140,7 @@ def test_near_kin_are_told_apart(row: dict[str, Any], name: str) -> None:
         {"instruction": "a", "antwort": "b"},
         {"prompt": "a", "antwort": "b"},
         {"chosen": "a"},
+        {"text": "a", "label": 1},
     ],
 )
 def test_what_nobody_knows_is_refused_by_its_keys(row: dict[str, Any], tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def test_damaged_files(name: str, tmp_path: Path) -> None:
 
 def ended(case: Damaged, name: str, dice: Random, folder: Path, title: str) -> str:
     """Convert a damaged file; check all that holds whatever the end is; return the end."""
-    source, target = folder / f"in{case.suffix}", folder / "out.jsonl"
+    to = dice.choice(list(FORMATS)) if dice.random() < 0.15 else "native"
+    source = folder / f"in{case.suffix}"
+    target = folder / ("out.parquet" if dice.random() < 0.05 else "out.jsonl")
     listing = folder / "out.rejected.jsonl"
     source.write_bytes(case.data)
     for path in (target, listing):
@@ -65,7 +67,7 @@ def ended(case: Damaged, name: str, dice: Random, folder: Path, title: str) -> s
     try:
         with contextlib.redirect_stdout(said):
             convert(
-                str(source), target, "auto" if auto else name, overwrite=True,
+                str(source), target, "auto" if auto else name, to, overwrite=True,
                 on_error="skip" if skip else "raise",
             )  # fmt: skip
     except UserError as error:
@@ -74,7 +76,10 @@ def ended(case: Damaged, name: str, dice: Random, folder: Path, title: str) -> s
         error.add_note(title)
         raise
     if sentence is None:
-        check_account(said.getvalue(), case, target, listing, title)
+        records = check_account(said.getvalue(), case, listing, title)
+        if to == "native":
+            assert len(list(read_records(target))) == records, title
+        assert target.read_bytes() not in (OLD, b""), title
     else:
         assert "\n" not in sentence, title
         assert [path.read_bytes() for path in (target, listing)] == [OLD, OLD], f"{title}: {sentence}"
@@ -85,17 +90,18 @@ def ended(case: Damaged, name: str, dice: Random, folder: Path, title: str) -> s
     return "converted" if sentence is None else "refused"
 
 
-def check_account(said: str, case: Damaged, target: Path, listing: Path, title: str) -> None:
+def check_account(said: str, case: Damaged, listing: Path, title: str) -> int:
+    """The number of records, of an account that adds up with the rows that went in and those set aside."""
     account = ACCOUNT.search(said)
     assert account is not None, f"{title}: {said}"
     read, taken, records, aside = (int((n or "0").replace(",", "")) for n in account.groups())
     assert read == (taken or records) + aside, title
-    assert len(list(read_records(target))) == records, title
     entries = listed(listing) if listing.exists() else []
     assert aside == len(entries), title
     whole = not any("the rest of the file" in entry["where"] for entry in entries)
     if case.rows is not None and whole:
         assert read == case.rows, f"{title}: {account.group()}"
+    return records
 
 
 def listed(path: Path) -> list[dict[str, str]]:

@@ -37,24 +37,24 @@ def shape_of(row: Row) -> tuple[str, str] | None:
     if isinstance(row.get("fields"), dict):
         for key in ("responses", "suggestions"):
             if isinstance(row.get(key), list):
-                return "feedback", f'keys "fields" and "{key}", a list'
+                return "feedback", f'the keys "fields" and "{key}", a list'
             if isinstance(row.get(key), dict):
-                return "records", f'keys "fields" and "{key}", by question'
+                return "records", f'the keys "fields" and "{key}", by question'
         if "responses" in row or "suggestions" in row:
-            return ("feedback" if "external_id" in row else "records"), 'keys "fields" and "responses"'
+            return ("feedback" if "external_id" in row else "records"), 'the keys "fields" and "responses"'
         return None
     for key in row:
         question = key.removesuffix(".responses")
         if question != key and any(f"{key}.{more}" in row for more in ("users", "status")):
-            return "columns", f'column "{key}" with its ".users" and ".status"'
+            return "columns", f'the column "{key}" with its ".users" and ".status"'
         if key.endswith(".suggestion") and f"{key}.agent" in row:
-            return "columns", f'column "{key}" with its ".agent"'
+            return "columns", f'the column "{key}" with its ".agent"'
     for key, value in row.items():
         if f"{key}-suggestion-metadata" in row or (f"{key}-suggestion" in row and "external_id" in row):
-            return "dataset", f'column "{key}" with its "-suggestion"'
+            return "dataset", f'the column "{key}" with its "-suggestion"'
         entries = _entries(value)
         if entries and all({"user_id", "value", "status"} <= entry.keys() for entry in entries):
-            return "dataset", f'column "{key}" of user_id, value and status'
+            return "dataset", f'the column "{key}" of user_id, value and status'
     return None
 
 

@@ -38,6 +38,8 @@ def usual_names(row: dict[str, Any]) -> Names | None:
         return None
     names = {"prompt": lower[prompt]}
     names |= {target: lower[target] for target in ("system", "context") if target in lower}
+    if "system" not in names and "system_prompt" in lower:
+        names["system"] = lower["system_prompt"]
     further = {target: lower[target] for target in ("preference", "judge") if target in lower}
     if "completion_1" in lower and "completion_2" in lower:
         numbered = [f"completion_{number}" for number in range(1, len(row))]

@@ -52,12 +52,12 @@ def recognise(row: Row) -> str | None:
     if isinstance(row.get("data"), dict):
         for key in ("annotations", "predictions", "completions"):
             if isinstance(row.get(key), list):
-                return f'keys "data" and "{key}"'
+                return f'the keys "data" and "{key}"'
     if "annotation_id" in row and ("lead_time" in row or "annotator" in row):
         return (
-            'keys "annotation_id" and "lead_time"'
+            'the keys "annotation_id" and "lead_time"'
             if "lead_time" in row
-            else 'keys "annotation_id" and "annotator"'
+            else 'the keys "annotation_id" and "annotator"'
         )
     return None
 

@@ -70,14 +70,14 @@ def recognise(row: dict[str, Any]) -> str | None:
         sides = [row["prompt"], row["completion"]]
         fits = any(all(_is_side(side, standard) for side in sides) for standard in (True, False))
         fits = fits and isinstance(row.get("label", True), bool | None)
-    elif keys == ["messages"]:
+    elif keys in (["messages"], ["prompt", "messages"]):  # the first turn again, as UltraChat has it
         fits = _is_side(row["messages"], standard=False)
     elif keys == ["prompt"]:
         # A text beside columns of another name: those may be the answers, so it takes a person to say.
         known = row.keys() <= {"prompt", "tools", "id"}
         fits = _is_side(row["prompt"], standard=False) or (isinstance(row["prompt"], str) and known)
     else:
-        fits = keys in (["text"], ["text", "label"]) and isinstance(row["text"], str)
+        fits = keys == ["text"] and isinstance(row["text"], str)
     return foreign.by_keys(keys) if fits else None
 
 

@@ -57,15 +57,15 @@ def recognise(row: Row) -> str | None:
     completions = row.get("completions")
     if isinstance(row.get("instruction"), str) and isinstance(completions, list):
         if "models" in row:
-            return 'keys "instruction", "models" and "completions"'
+            return 'the keys "instruction", "models" and "completions"'
         first = completions[0] if completions else None
         if isinstance(first, dict) and "response" in first:
             for key in ("annotations", *SCORES):
                 if key in first:
-                    return f'keys "instruction" and "completions" with "{key}"'
+                    return f'the keys "instruction" and "completions" with "{key}"'
     ratings, texts = _template(_RATING, row), _template(_TEXT, row)
     if ratings and texts:
-        return f'keys "{texts.format("chosen")}" and "rejected" with "{ratings.format("chosen")}"'
+        return f'the keys "{texts.format("chosen")}" and "rejected" with "{ratings.format("chosen")}"'
     return None
 
 
