@@ -118,7 +118,16 @@ tasks = Table(
     Column("created_at", DateTime, nullable=False),
     UniqueConstraint("project_id", "external_id"),
     CheckConstraint("status IN ('open', 'done', 'withdrawn')", name="status"),
-    Index("ix_tasks_queue", "status", "priority", "id"),
+)
+# The order in which tasks are given out: the first entry of the range is the next task.
+Index(
+    "ix_tasks_queue",
+    tasks.c.project_id,
+    tasks.c.status,
+    tasks.c.is_gold,
+    tasks.c.is_practice,
+    tasks.c.priority.desc(),
+    tasks.c.id,
 )
 
 completions = Table(
@@ -210,11 +219,14 @@ enrolments = Table(  # one person in one project: what came before the first tas
     Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
     Column("consented_at", DateTime),
+    Column("consent_version", String(64)),  # SHA-256 of the text that was agreed to
     Column("warned_at", DateTime),
+    Column("warning_version", String(64)),
     Column("declined_at", DateTime),  # turned down after the content warning, or by an admin
     Column("practice_done", Integer, nullable=False, default=0, server_default="0"),
     Column("practice_right", Float, nullable=False, default=0.0, server_default="0"),
     Column("qualified_at", DateTime),
+    Column("chosen_at", DateTime),  # the project chosen last comes first
 )
 
 flags = Table(  # why a task was skipped, or what a reviewer should look at

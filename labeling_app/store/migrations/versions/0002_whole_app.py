@@ -32,11 +32,14 @@ def upgrade() -> None:
         sa.Column("annotator_id", sa.Integer(), nullable=False),
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("consented_at", sa.DateTime(), nullable=True),
+        sa.Column("consent_version", sa.String(length=64), nullable=True),
         sa.Column("warned_at", sa.DateTime(), nullable=True),
+        sa.Column("warning_version", sa.String(length=64), nullable=True),
         sa.Column("declined_at", sa.DateTime(), nullable=True),
         sa.Column("practice_done", sa.Integer(), server_default="0", nullable=False),
         sa.Column("practice_right", sa.Float(), server_default="0", nullable=False),
         sa.Column("qualified_at", sa.DateTime(), nullable=True),
+        sa.Column("chosen_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["annotator_id"], ["annotators.id"], name="fk_enrolments_annotator_id"),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_enrolments_project_id"),
         sa.PrimaryKeyConstraint("annotator_id", "project_id", name="pk_enrolments"),
@@ -158,6 +161,9 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("practice_needed", sa.Float(), server_default="0", nullable=False))
 
     op.add_column("tasks", sa.Column("is_practice", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.drop_index("ix_tasks_queue", "tasks")
+    order = ["project_id", "status", "is_gold", "is_practice", sa.text("priority DESC"), "id"]
+    op.create_index("ix_tasks_queue", "tasks", order)
 
     op.execute(
         "INSERT INTO guidelines (project_id, version, text, created_at) "
@@ -167,6 +173,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # Plain DROP COLUMN, not alembic's copy of the table: dropping the old copy would cascade on SQLite.
+    op.drop_index("ix_tasks_queue", "tasks")
+    op.create_index("ix_tasks_queue", "tasks", ["status", "priority", "id"])
     op.drop_column("tasks", "is_practice")
     for column in ("practice_needed", "practice_tasks", "warning", "consent", "form", "gold_feedback"):
         op.drop_column("projects", column)
