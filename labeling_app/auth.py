@@ -40,7 +40,31 @@ def signed_in(request: Request) -> RowMapping:
     return annotator
 
 
+def role_of(request: Request, store: Store) -> str | None:
+    """The role of the account that this request is from, or None."""
+    account = find_annotator(request, store)
+    return None if account is None else account["role"]
+
+
 Annotator = Annotated[RowMapping, Depends(signed_in)]
+
+
+def reviews(account: Annotator) -> RowMapping:
+    """Dependency of what reviewers and admins may do: the account, or 403."""
+    if account["role"] not in ("reviewer", "admin"):
+        raise HTTPException(403, "This is for reviewers and admins.")
+    return account
+
+
+def administers(account: Annotator) -> RowMapping:
+    """Dependency of what only admins may do: the account, or 403."""
+    if account["role"] != "admin":
+        raise HTTPException(403, "This is for admins.")
+    return account
+
+
+Reviewer = Annotated[RowMapping, Depends(reviews)]
+Admin = Annotated[RowMapping, Depends(administers)]
 
 
 @router.get("/")

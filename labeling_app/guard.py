@@ -9,11 +9,14 @@ from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BODY = 1 << 20  # bytes; the largest thing a browser sends here is a draft
+MAX_BODY = 1 << 20  # bytes; the largest thing an annotator's browser sends is a draft
+MAX_API_BODY = 16 << 20  # bytes; a batch of tasks
+MAX_UPLOAD = 256 << 20  # bytes; a file of records on an admin page
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+PAGES = ("app", "admin")  # what Gradio draws
 
 _COMMON = (
     "default-src 'none'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -31,49 +34,67 @@ CSP_GRADIO = (
 class Guard:
     """ASGI middleware around the whole application.
 
-    signed_in: whether a request has a live session; it may block, and runs in a thread.
+    role_of: the role of a request's live session, or None; it may block, and runs in a thread.
     """
 
-    def __init__(self, app: ASGIApp, signed_in: Callable[[Request], bool]) -> None:
+    def __init__(self, app: ASGIApp, role_of: Callable[[Request], str | None]) -> None:
         self.app = app
-        self.signed_in = signed_in
+        self.role_of = role_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # no websocket is served
-        path: str = scope["path"]
-        in_pages = path == "/app" or path.startswith("/app/")
-        guarded_send = _with_headers(send, path, CSP_GRADIO if in_pages else CSP_PLAIN)
-        refusal = _refuse(scope, in_pages)
-        if refusal is None and in_pages:
-            refusal = await self._send_to_login(Request(scope))
+        area = _area(scope["path"])
+        guarded_send = _with_headers(send, scope["path"], CSP_GRADIO if area in PAGES else CSP_PLAIN)
+        refusal = _refuse(scope, area)
+        if refusal is None and area in PAGES:
+            refusal = await self._check_role(Request(scope), area)
         if refusal is not None:
             await refusal(scope, receive, guarded_send)
             return
-        await self.app(scope, _limited(receive), guarded_send)
+        await self.app(scope, _limited(receive, _max_body(area)), guarded_send)
 
-    async def _send_to_login(self, request: Request) -> Response | None:
-        if await run_in_threadpool(self.signed_in, request):
-            return None
-        if "text/html" in request.headers.get("accept", ""):
+    async def _check_role(self, request: Request, area: str) -> Response | None:
+        role = await run_in_threadpool(self.role_of, request)
+        reads_html = "text/html" in request.headers.get("accept", "")
+        if role is None and reads_html:
             return RedirectResponse("/login", status_code=303)
-        return JSONResponse({"message": "Please sign in."}, status_code=401)
+        if role is None:
+            return JSONResponse({"message": "Please sign in."}, status_code=401)
+        if area == "admin" and role not in ("reviewer", "admin"):
+            sentence = "This page is for reviewers and admins."
+            if reads_html:
+                return HTMLResponse(f'<p>{sentence} <a href="/app/">Back to ranking</a></p>', status_code=403)
+            return JSONResponse({"message": sentence}, status_code=403)
+        return None
 
 
-def _refuse(scope: Scope, in_pages: bool) -> Response | None:
+def _area(path: str) -> str:
+    """The first part of the path: "app", "admin", "api", "v1" …"""
+    return path.lstrip("/").split("/", 1)[0]
+
+
+def _max_body(area: str) -> int:
+    return {"admin": MAX_UPLOAD, "v1": MAX_API_BODY}.get(area, MAX_BODY)
+
+
+def _refuse(scope: Scope, area: str) -> Response | None:
     if scope["method"] in SAFE_METHODS:
         return None
     headers = Headers(scope=scope)
-    if in_pages:  # the annotate page fires no Gradio event and uploads nothing: nothing there takes a write
+    if (
+        area == "app"
+    ):  # the annotate page fires no Gradio event and uploads nothing: nothing there takes a write
         return JSONResponse({"message": "Nothing here takes a write."}, status_code=405)
-    if not same_origin(headers):
+    # /v1 knows a caller by its bearer token alone, which no other site can make a browser send.
+    if area != "v1" and not same_origin(headers):
         return JSONResponse({"message": "This request came from another site."}, status_code=403)
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
+    if not length.isdecimal() or int(length) > _max_body(area):
         return JSONResponse({"message": "This request is too large."}, status_code=413)
-    if scope["path"].startswith("/api/") and headers.get("content-type") != "application/json":
+    if area == "api" and headers.get("content-type") != "application/json":
         return JSONResponse({"message": "The body must be application/json."}, status_code=415)
     return None
 
@@ -86,14 +107,14 @@ def same_origin(headers: Headers) -> bool:
     return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, limit: int) -> Receive:
     seen = 0
 
     async def limited() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MAX_BODY:
+        if seen > limit:
             raise HTTPException(413, "This request is too large.")
         return message
 
@@ -112,7 +133,7 @@ def _with_headers(send: Send, path: str, policy: str) -> Send:
             headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
             if path.startswith("/ui/"):
                 headers["Cache-Control"] = "no-cache"  # kept, and asked for by its tag: never an old board
-            elif not path.startswith("/app/assets/"):
+            elif not path.startswith(("/app/assets/", "/admin/assets/")):
                 headers["Cache-Control"] = "no-store"
         await send(message)
 

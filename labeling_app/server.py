@@ -34,7 +34,7 @@ def create_api(store: Store) -> FastAPI:
     app.include_router(api.router)
     app.mount("/ui", StaticFiles(directory=UI))
     _answer_errors(app)
-    app.add_middleware(Guard, signed_in=lambda request: auth.find_annotator(request, store) is not None)
+    app.add_middleware(Guard, role_of=lambda request: auth.role_of(request, store))
     return app
 
 
