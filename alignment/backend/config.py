@@ -111,7 +111,10 @@ class DataSection(Section):
 
     def train_sources(self) -> list[SourceSection]:
         """The entries of `train`, a plain path as a source without options."""
-        return [SourceSection(path=entry) if isinstance(entry, str) else entry for entry in self.train]
+        return [
+            SourceSection(path=entry, weight=None, max_rows=None) if isinstance(entry, str) else entry
+            for entry in self.train
+        ]
 
     @pydantic.model_validator(mode="after")
     def _weights_for_all_or_none(self) -> Self:

@@ -1,6 +1,7 @@
 """`alignkit data`: split, mix and sample: which rows go where is told by a seed, on every machine alike."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,9 +114,7 @@ def mix(
     orders = [_order(path, seed) for path in paths]
     counts = quotas(paths, [len(order) for order in orders], weights, rows, [repeat] * len(paths))
     times = [draws(order, count) for order, count in zip(orders, counts, strict=True)]
-    streams = [
-        drawn(lambda path=path: native_records(path), own) for path, own in zip(paths, times, strict=True)
-    ]
+    streams = [drawn(partial(native_records, path), own) for path, own in zip(paths, times, strict=True)]
     written = write_records(target, progress(interleaved(streams, counts), "mixing"), overwrite)
     for path, order, count in zip(paths, orders, counts, strict=True):
         again = f", each up to {-(-count // len(order))} times" if count > len(order) else ""
@@ -136,7 +135,7 @@ def sample(
     order = _order(source, seed)
     if rows > len(order):
         raise UserError(f"{source} has {len(order):,} rows, fewer than the {rows:,} of --rows")
-    records = drawn(lambda: native_records(source), draws(order, rows))
+    records = drawn(partial(native_records, source), draws(order, rows))
     write_records(target, progress(records, "writing"), overwrite)
     print(f"{rows:,} of {len(order):,} records in {target}")
     next_steps(f"alignkit data stats {target}")
