@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import select
 
 from labeling_app.auth import Annotator, store_of
 from labeling_app.render import render
-from labeling_app.store import judging, queue
+from labeling_app.shown import (
+    LETTERS,
+    render_task,
+    shown_history,
+    shown_judgment,
+    shown_progress,
+    shown_task,
+)
+from labeling_app.store import forms, history, judging, queue
 from labeling_app.store.database import stamp, utcnow
-from labeling_app.store.models import completions, projects, tasks
-
-LETTERS = "ABCDEFGH"
-RENDERED_ROLES = ("assistant",)  # what people and programs wrote is shown as it was written
+from labeling_app.store.models import assignments, guidelines, tasks
 
 router = APIRouter(prefix="/api")
 
@@ -25,19 +30,63 @@ class DraftBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     client_seq: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    revision: Annotated[int, Field(ge=1, le=10_000)] = 1
     payload: dict[str, Any]
 
 
+class RewriteBody(BaseModel):
+    """A better answer, and which of the shown outputs it started from (0 is the first)."""
+
+    model_config = ConfigDict(extra="forbid")
+    output: Annotated[int, Field(ge=0, lt=len(LETTERS))]
+    text: Annotated[str, Field(max_length=forms.MAX_REWRITE)]
+
+
 class JudgmentBody(BaseModel):
-    """A judgment as the page sees it: `ranks` in the order in which the outputs are shown."""
+    """A judgment as the page sees it: every list is in the order in which the outputs are shown."""
 
     model_config = ConfigDict(extra="forbid")
     submit_key: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{16,64}$")]
     revision: Annotated[int, Field(ge=1, le=10_000)] = 1
     ranks: Annotated[list[Annotated[int, Field(ge=1, le=99)] | None], Field(max_length=len(LETTERS))]
     all_bad: bool = False
+    strength: Annotated[int, Field(ge=1, le=3)] | None = None
+    ratings: Annotated[
+        dict[str, Annotated[list[int | None], Field(max_length=len(LETTERS))]],
+        Field(max_length=forms.MAX_DIMENSIONS),
+    ] = {}
+    rationale: Annotated[str, Field(max_length=forms.MAX_RATIONALE)] | None = None
+    edited_text: RewriteBody | None = None
+    flag: Annotated[str, Field(max_length=forms.MAX_REASON)] | None = None
     seconds: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] | None = None
     guideline_version: int | None = None
+
+    def answer(self, order: list[int]) -> judging.Answer:
+        """The same by ordinal: in the record's order of outputs."""
+        rewrite = self.edited_text
+        if rewrite is not None and rewrite.output >= len(order):
+            raise queue.Refusal(422, f"There are {len(order)} outputs to start a better answer from.")
+        return judging.Answer(
+            ranks=forms.by_ordinal(self.ranks, order, "ranks"),
+            all_bad=self.all_bad,
+            seconds=self.seconds,
+            guideline_version=self.guideline_version,
+            strength=self.strength,
+            ratings={
+                name: forms.by_ordinal(values, order, "ratings") for name, values in self.ratings.items()
+            },
+            rationale=self.rationale,
+            edited_text={"from": order[rewrite.output], "text": rewrite.text} if rewrite else None,
+            flag=self.flag,
+        )
+
+
+class SkipBody(BaseModel):
+    """Why a task is given up; "content": a person does not want to read it."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["skip", "flag", "content"] = "skip"
+    reason: Annotated[str, Field(max_length=forms.MAX_REASON)] | None = None
 
 
 @router.get("/me")
@@ -52,18 +101,20 @@ def next_task(request: Request, annotator: Annotator) -> dict[str, Any]:
     now = utcnow()
     with store_of(request).write() as tx:
         assignment = queue.lease_task(tx, annotator["id"], now)
-        task = None if assignment is None else _shown_task(tx, assignment)
+        task = None if assignment is None else shown_task(tx, assignment)
         progress = queue.progress(tx, annotator["id"], now)
     if task is not None:
-        _render_task(task)
-    return {"task": task, "progress": _shown_progress(progress, task is not None)}
+        render_task(task)
+    return {"task": task, "progress": shown_progress(progress, task is not None)}
 
 
 @router.put("/assignments/{public_id}/draft")
 def put_draft(public_id: str, body: DraftBody, request: Request, annotator: Annotator) -> dict[str, Any]:
     """Keep unfinished work and renew the lease. {"live": false}: the task was given to others meanwhile."""
     with store_of(request).write() as tx:
-        live = judging.save_draft(tx, annotator, public_id, body.client_seq, body.payload, utcnow())
+        live = judging.save_draft(
+            tx, annotator, public_id, body.client_seq, body.payload, utcnow(), body.revision
+        )
     return {"live": live}
 
 
@@ -83,81 +134,63 @@ def post_judgment(
     now = utcnow()
     with store_of(request).write() as tx:
         assignment = queue.own_assignment(tx, annotator["id"], public_id)
-        order = assignment["presented_order"]
-        if len(body.ranks) != len(order):
-            raise queue.Refusal(422, f"There are {len(order)} outputs, and {len(body.ranks)} ranks came.")
-        by_ordinal = dict(zip(order, body.ranks, strict=True))
-        answer = judging.Answer(
-            ranks=[by_ordinal[ordinal] for ordinal in range(len(order))],
-            all_bad=body.all_bad,
-            seconds=body.seconds,
-            guideline_version=body.guideline_version,
-        )
+        answer = body.answer(assignment["presented_order"])
         saved = judging.submit(tx, annotator, public_id, body.submit_key, body.revision, answer, now)
         progress = queue.progress(tx, annotator["id"], now)
     return {
         "saved_at": stamp(saved.judgment["created_at"]),
+        "revision": saved.judgment["revision"],
         "late": saved.judgment["late"],
         "repeated": saved.repeated,
-        "progress": _shown_progress(progress, False),
+        "progress": shown_progress(progress, False),
     }
 
 
 @router.post("/assignments/{public_id}/skip")
-def skip(public_id: str, request: Request, annotator: Annotator) -> dict[str, Any]:
+def skip(public_id: str, body: SkipBody, request: Request, annotator: Annotator) -> dict[str, Any]:
     """Give the task to others; it does not come back."""
     with store_of(request).write() as tx:
-        queue.skip(tx, annotator, public_id, utcnow())
+        judging.give_up(tx, annotator, public_id, body.kind, body.reason, utcnow())
     return {"skipped": True}
 
 
-def _shown_task(tx: Connection, assignment: RowMapping) -> dict[str, Any]:
-    """All that a browser gets of a task: no source, no id of a record, and outputs in this person's order."""
-    wanted = (
-        select(tasks.c.prompt, projects.c.name, projects.c.guideline, projects.c.guideline_version)
-        .join(projects, projects.c.id == tasks.c.project_id)
-        .where(tasks.c.id == assignment["task_id"])
-    )
-    task = tx.execute(wanted).one()
-    rows = tx.execute(select(completions).where(completions.c.task_id == assignment["task_id"]))
-    outputs = {row.ordinal: row for row in rows}
-    draft = judging.load_draft(tx, assignment["id"])
-    return {
-        "id": assignment["public_id"],
-        "project": task.name,
-        "guideline": {"version": task.guideline_version, "text": task.guideline},
-        "turns": [_turn(message) for message in task.prompt],
-        "outputs": [
-            {"letter": letter, "turns": _output_turns(outputs[ordinal])}
-            for letter, ordinal in zip(LETTERS, assignment["presented_order"], strict=False)
-        ],
-        "draft": None if draft is None else dict(draft),
-    }
+@router.get("/history")
+def own_history(
+    request: Request,
+    annotator: Annotator,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> dict[str, Any]:
+    """What this person has judged, the last one first."""
+    with store_of(request).read() as connection:
+        rows = history.judged(connection, annotator["id"], limit + 1, offset)
+    return {"judged": [shown_history(row) for row in rows[:limit]], "more": len(rows) > limit}
 
 
-def _output_turns(row: Any) -> list[dict[str, str]]:
-    messages = row.extra.get("messages") or [{"role": "assistant", "content": row.content or ""}]
-    return [_turn(message) for message in messages]
+@router.get("/assignments/{public_id}")
+def judged_task(public_id: str, request: Request, annotator: Annotator) -> dict[str, Any]:
+    """A task that this person has judged, with what was said: to look at, and to change as a new revision."""
+    with store_of(request).read() as connection:
+        assignment, judgment = history.own_judgment(connection, annotator["id"], public_id)
+        task = shown_task(connection, assignment)
+    render_task(task)
+    return {"task": task, "judgment": shown_judgment(assignment, judgment)}
 
 
-def _turn(message: dict[str, Any]) -> dict[str, str]:
-    calls = [f"{call}" for call in message.get("tool_calls") or ()]
-    return {"role": message["role"], "text": "\n".join([message.get("content", ""), *calls]).strip("\n")}
-
-
-def _render_task(task: dict[str, Any]) -> None:
-    """Add HTML where Markdown is rendered; outside the transaction, so that it holds no lock."""
-    task["guideline"] = {"version": task["guideline"]["version"], "html": render(task["guideline"]["text"])}
-    for turn in [*task["turns"], *(turn for output in task["outputs"] for turn in output["turns"])]:
-        if turn["role"] in RENDERED_ROLES:
-            turn["html"] = render(turn["text"])
-
-
-def _shown_progress(progress: queue.Progress, with_task: bool) -> dict[str, Any]:
-    return {
-        "done": progress.done,
-        "left": progress.left + with_task,
-        "left_is_more": progress.left >= queue.COUNT_LIMIT,
-        "held": progress.held,
-        "free_at": None if progress.free_at is None else stamp(progress.free_at),
-    }
+@router.get("/assignments/{public_id}/guideline/{version}")
+def older_guideline(public_id: str, version: int, request: Request, annotator: Annotator) -> dict[str, Any]:
+    """The guideline as it was in an earlier version."""
+    with store_of(request).read() as connection:
+        text = connection.scalar(
+            select(guidelines.c.text)
+            .join(tasks, tasks.c.project_id == guidelines.c.project_id)
+            .join(assignments, assignments.c.task_id == tasks.c.id)
+            .where(
+                assignments.c.public_id == public_id,
+                assignments.c.annotator_id == annotator["id"],
+                guidelines.c.version == version,
+            )
+        )
+    if text is None:
+        raise queue.Refusal(404, "There is no such version.")
+    return {"version": version, "html": render(text)}

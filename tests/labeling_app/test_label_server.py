@@ -122,12 +122,15 @@ def test_an_inactive_account_is_out_at_once(store: Store, anna: TestClient) -> N
         ("POST", "/api/assignments/x/heartbeat"),
         ("POST", "/api/assignments/x/judgment"),
         ("POST", "/api/assignments/x/skip"),
+        ("GET", "/api/assignments/x"),
+        ("GET", "/api/assignments/x/guideline/1"),
+        ("GET", "/api/history"),
     ],
 )
 def test_every_route_of_the_api_asks_who_it_is(app: Any, method: str, path: str) -> None:
     routes = {route.path for route in api.router.routes}
-    assert path.replace("/x/", "/{public_id}/") in routes
-    assert len(routes) == 6  # a new route needs a line above
+    assert path.replace("/x", "/{public_id}").replace("/1", "/{version}") in routes
+    assert len(routes) == 9  # a new route needs a line above
     answer = client_of(app).request(method, path, json={"client_seq": 1, "payload": {}})
     assert answer.status_code == 401
 
