@@ -151,6 +151,11 @@ def test_what_nobody_knows_is_refused_by_its_keys(row: dict[str, Any], tmp_path:
     assert "--from columns --column" in str(error.value)
 
 
+def test_the_guide_has_every_format() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    assert [name for name in FORMATS if f"\n| `{name}` | " not in guide] == []
+
+
 def test_a_folder_of_two_formats_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "a.json", [ALPACA])
     written(tmp_path / "b.jsonl", [ALPACA])
