@@ -99,7 +99,7 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         yield temporary
         _replace(temporary, target)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = f"{os.strerror(error.errno)}; nothing was kept, so make room first"
             raise UserError(f"{target}: {reason}") from None
         if error.filename is not None and os.fspath(error.filename) in (str(temporary), str(target)):

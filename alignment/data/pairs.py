@@ -56,8 +56,14 @@ def named_votes(record: Record, counts: Counts = None) -> Iterator[tuple[str | N
 
 def judgment_votes(judgment: Judgment) -> list[Vote]:
     """One vote for each pair that the judge ordered or tied, a < b; p is 1, 0, 0.5 or what was stated."""
-    votes: dict[tuple[int, int], Vote] = {}
     ranks = judgment.ranks or []
+    if len(ranks) == 2 and not judgment.comparisons:
+        first, second = ranks
+        if first is None or second is None:
+            return []
+        p = 0.5 if first == second else float(first < second)
+        return [Vote(0, 1, p, float(abs(first - second)))]
+    votes: dict[tuple[int, int], Vote] = {}
     for a, first in enumerate(ranks):
         if first is None:
             continue
@@ -80,6 +86,9 @@ def agreed_pairs(votes: list[Vote], how: str = "each", counts: Counts = None) ->
     """Pairs from one record's votes, how = "each" or "majority"; see `views.pairs_view` for the weight."""
     if how not in ("each", "majority"):
         raise UserError(f"how = {how!r}: choose one of {', '.join(HOW)}")
+    if len(votes) == 1:  # most often, and both ways of counting come to the same
+        a, b, p, margin = votes[0]
+        return [Pair(a, b, p, 1, margin) if p > 0.5 else Pair(b, a, 1 - p, 1, margin)]
     # For each judged pair a < b: votes for a and for b, sum of P(a better), margins of either side's votes.
     tallies: dict[tuple[int, int], list[float]] = {}
     for a, b, p, margin in votes:

@@ -27,7 +27,10 @@ def _dicts(messages: list[Message]) -> list[Row]:
 
 
 def _is_empty(turns: list[Message]) -> bool:
-    return not any(turn.content.strip() or turn.tool_calls or turn.parts for turn in turns)
+    for turn in turns:
+        if (turn.content and not turn.content.isspace()) or turn.tool_calls or turn.parts:
+            return False
+    return True
 
 
 def messages_view(records: Iterable[Record], counts: Counts = None, turns: Turns = _dicts) -> Iterator[Row]:
