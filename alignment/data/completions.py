@@ -19,7 +19,7 @@ _FINISHED = ("stop", "end_turn", "eos", "stop_sequence", "tool_calls")
 # formulas and signs are let pass.
 _OPEN_END = re.compile(r"[\w,;:(\[{–—-]$", re.UNICODE)
 _LISTED = re.compile(r"\s*(?:[-*•|#>]+|\(?\w{1,3}[.):])\s+")
-_TAG = re.compile(r"#\w+$")
+_TAG = re.compile(r"(?:#\w+|https?://\S+)$")
 _SENTENCE = re.compile(r"\w\w[.!?…](?=\s|$)|[。！？।؟]")
 _REFUSALS = re.compile(
     r"\b(?:i(?:'m| am) sorry,? but|sorry,? (?:but )?i (?:can(?:no|')t|am unable)|i apologi[sz]e,? but|"
@@ -56,9 +56,9 @@ def completion_faults(prompt: list[Message], completion: Completion) -> list[str
 def is_truncated(text: str, completion: Completion | None = None) -> bool:
     """Whether a reply was cut off: its source says so, or it holds sentences and ends in the midst of one.
 
-    `meta.finish_reason` or `source.params.finish_reason` decides where it is there. Else a text of several
-    sentences in prose that ends in a letter, a digit, a comma, a colon, an opening bracket or a dash is cut,
-    and so is an unclosed block of code; an end in an entry of a list or a table, or in a hashtag, is not.
+    `meta.finish_reason` or `source.params.finish_reason` decides where it is there. Else prose with a whole
+    sentence that ends in a letter, a digit, a comma, a colon, an opening bracket or a dash is cut, and so
+    is an unclosed block of code; an end in an entry of a list or a table, a hashtag or a link is not.
     """
     reason = None
     if completion is not None:
@@ -76,7 +76,7 @@ def is_truncated(text: str, completion: Completion | None = None) -> bool:
         return False
     # A last line that is long, or goes on after a sentence, is prose; a name, a sum or a title is not.
     prose = len(last.split()) >= 12 or _SENTENCE.search(last[:-1]) is not None
-    return prose and len(_SENTENCE.findall(text)) >= 2 and _OPEN_END.search(last) is not None
+    return prose and _SENTENCE.search(text) is not None and _OPEN_END.search(last) is not None
 
 
 def is_repetitive(text: str) -> bool:
@@ -96,7 +96,7 @@ def repeated_share(text: str) -> float:
     if len(split) < LEAST:
         return 0.0
     runs = len(split) - RUN + 1
-    return 1 - len({tuple(split[at : at + RUN]) for at in range(runs)}) / runs
+    return 1 - len(set(zip(*(split[at : at + runs] for at in range(RUN)), strict=True))) / runs
 
 
 def is_refusal(text: str) -> bool:

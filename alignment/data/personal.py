@@ -34,7 +34,9 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-
 _CARD = re.compile(r"(?<![\w.,-])[2-6](?:[ -]?\d){12,18}(?![\w-])")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
-_PHONE = re.compile(r"(?<![\w.,/=-])(?:\+|\(|\d)[\d ().\-/\u2010-\u2015\u00a0]{5,22}\d(?![\w/]|[.,-]\d)")
+_PHONE = re.compile(
+    r"(?<![\w.,/=-])(?:\+|\(\d{1,5}\)|\d)[\d ().\-/\u2010-\u2015\u00a0]{4,22}\d(?![\w/]|[.,-]\d)"
+)
 # What tells, cheaply, a text that can hold none of a kind.
 _KEY_STARTS = (
     "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "sk-", "xox", "AIza",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from alignment.data.labels import Judge
 from alignment.data.overview import EXAMPLES, NEAR_MOST, SAMPLE, Overview, repeats
+from alignment.data.pairs import best_completion
 from alignment.data.quality import Share
 from alignment.data.records import Record
 from alignment.report import plots
@@ -290,18 +291,16 @@ def _examples(page: Page, found: Overview) -> None:
 
 
 def _sample(record: Record) -> Sample:
-    # Green: what the judges' first order put first.
-    ranks = next((judgment.ranks for judgment in record.judgments if judgment.ranks), None)
+    best = best_completion(record) if record.judgments else None
     columns = []
     for index, completion in enumerate(record.completions[:4]):
-        rank = ranks[index] if ranks else None
         source = completion.source.name or completion.source.kind if completion.source else ""
         columns.append(
             Column(
                 source or f"completion {index}",
                 _short("\n\n".join(turn.content for turn in completion.turns()), 1_200),
-                "" if rank is None else f"rank {rank}",
-                "good" if rank == 1 else "plain",
+                "preferred" if index == best else "",
+                "good" if index == best else "plain",
             )
         )
     return Sample([(turn.role, _short(turn.content, 1_200)) for turn in record.prompt], columns)

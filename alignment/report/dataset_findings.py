@@ -55,7 +55,10 @@ def _length_bias(found: Overview) -> Finding | None:
     known = found.statistics.longer_wins.as_dict()
     if known is None:
         return None
-    text = f"The longer completion is preferred in {share(known['value'])} of the pairs"
+    counted = found.statistics
+    whole, told = share(counted.longer_wins.hits / (counted.pairs + counted.ties)), share(known["value"])
+    apart = "" if whole == told else f" ({told} where one was preferred and the lengths differ)"
+    text = f"The longer completion is preferred in {whole} of all comparisons{apart}"
     detail = f"{_interval(found.statistics.longer_wins).capitalize()} of unequal length."
     if known["low"] > 0.6:
         control = "Control for length: match lengths, add a penalty, or hold a length baseline beside it."
@@ -158,7 +161,7 @@ def _duplicates(found: Overview) -> Finding | None:
         f"{share(part)} of the rows repeat, or nearly repeat, the prompt of another.",
         "unsure",
         f"{same:,} of {rows:,} rows have a prompt that was there before, {beyond:,} one that is nearly "
-        "the same. Wanted where prompts are compared several times; a split by prompt keeps exact repeats together.",
+        "the same. Wanted where a prompt is judged often; a split by prompt keeps exact repeats together.",
     )
 
 
