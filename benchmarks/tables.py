@@ -38,6 +38,17 @@ MEMORY_HEAD = [
 ]
 
 
+DATA_WORDS = """\
+`python benchmarks/data.py`: pair records of about 1 KB, made from a seed; whole commands, each a process of
+its own, with the time to start; memory is the peak of the process and its children together, what they share
+counted once. The peer is `datasets.load_dataset("json")`, then a Python `map` with the same checks (keys,
+types, roles, ranks in range, no assistant at the end of a prompt; it does not see a key that is there twice),
+then `to_json` or `to_parquet`, each time with a fresh cache. All its settings were tried at the second size,
+which is the second table (the first setting is what `map` does by itself); the fastest is in the first table.
+check: `alignkit data check`; convert: TRL's pairs to records in JSONL, `alignkit data convert --from trl`;
+pairs: `alignkit data view pairs` to Parquet."""
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
@@ -127,7 +138,54 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
-PARTS = {"smollm2_path": smollm2_path, "memory": memory}
+def data(result: dict[str, Any]) -> str:
+    """Checking, converting and viewing records, beside `datasets`."""
+    beside = [case for case in result["cases"] if "peer" in case]
+    rows = [
+        [
+            case["task"],
+            f"{case['rows']:,}",
+            *(f"{case[side]['seconds']:.1f}" for side in ("ours", "peer")),
+            f"{case['peer']['seconds'] / case['ours']['seconds']:.1f}",
+            *(f"{case[side]['peak_bytes'] / 1e6:,.0f}" for side in ("ours", "peer")),
+            setting(case["peer"]["setting"]),
+        ]
+        for case in beside
+    ]
+    tried = [
+        [case["task"], f"{case['rows']:,}", setting(one["setting"]), f"{one['seconds']:.1f}"]
+        for case in beside
+        for one in case["tried"]
+        if len(case["tried"]) > 1
+    ]
+    alone = [
+        [
+            case["task"],
+            f"{case['rows']:,}",
+            f"{case['ours']['seconds']:.1f}",
+            f"{case['ours']['peak_bytes'] / 1e6:,.0f}",
+        ]
+        for case in result["cases"]
+        if "peer" not in case
+    ]
+    head = ["task", "rows", "alignkit, s", "peer, s", "times as fast", "alignkit, MB", "peer, MB"]
+    return "\n\n".join(
+        [
+            "## Datasets: checking, converting and viewing",
+            f"{DATA_WORDS}\n{origin(result)}",
+            table([*head, "peer's setting"], rows),
+            table(["task", "rows", "peer's setting", "peer, s"], tried),
+            "Without a peer: records read and written again (native), and `alignkit data duplicates --near`.",
+            table(["task", "rows", "seconds", "MB"], alone),
+        ]
+    )
+
+
+def setting(value: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={given}" for name, given in value.items())
+
+
+PARTS = {"data": data, "smollm2_path": smollm2_path, "memory": memory}
 
 
 def page() -> str:

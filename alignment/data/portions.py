@@ -108,8 +108,11 @@ def _from_workers(files: list[Path], task: Callable[[Block], Portion], workers: 
     processes = [
         context.Process(target=_share, args=(pipes, k, files, task), daemon=True) for k in range(workers)
     ]
+    # Until a worker ignores it, Ctrl-C waits: it is the first process that is to hear it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for process in processes:
         process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     gc.unfreeze()
     for _, sender in pipes:
         sender.close()
@@ -139,7 +142,7 @@ def _in_turn(processes: list[Any], receivers: list[Connection]) -> Iterator[Port
 
 def _share(pipes: list[Any], number: int, files: list[Path], task: Callable[[Block], Portion]) -> None:
     """In a worker: every block whose turn it is, and None at the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     gc.disable()  # records are no cycles
     for receiver, sender in pipes:
         receiver.close()

@@ -34,7 +34,12 @@ def packer(target: Path) -> Callable[[list[Row]], bytes]:
     """
     if not target.name.endswith(SUFFIXES):
         raise UserError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
-    return _arrow if target.name.endswith(".parquet") else _lines
+    if not target.name.endswith(".parquet"):
+        return _lines
+    import pyarrow as pa
+
+    pa.array([""])  # loads the rest of what it needs, before worker processes are copied from this one
+    return _arrow
 
 
 @contextlib.contextmanager
