@@ -68,7 +68,9 @@ def duplicates(
     lost = sum(judged[row] for row in left_out)
     print(f"keeping one of each leaves out {len(left_out):,} rows with {lost:,} judgments")
     if out is None:
-        next_steps(f"alignkit data duplicates {source}{' --near' if near else ''} --out CLEAN.jsonl")
+        how = " --near" if near else " --completions" if completions else ""
+        wanted = f"alignkit data duplicates {source}{how} --out CLEAN.jsonl"
+        next_steps(wanted if clusters else f"alignkit data stats {source}")
         return
     with record_writer(out, overwrite) as writer:
         for row, record in enumerate(progress(native_records(source), "writing")):
@@ -109,7 +111,8 @@ def contamination(
         lambda entry: f"{entry['id']} and {entry['evaluation']} ({entry['place']}): {entry['shared']}",
     )
     if out is None:
-        next_steps(f"alignkit data contamination {train} {evaluation} --out CLEAN.jsonl")
+        wanted = f"alignkit data contamination {train} {evaluation} --out CLEAN.jsonl"
+        next_steps(wanted if overlaps else f"alignkit data stats {train}")
         return
     left_out = {entry["row"] for entry in overlaps}
     with record_writer(out, overwrite) as writer:
@@ -151,7 +154,8 @@ def personal(
     entries = [{"id": name, **place._asdict()} for name, place in found]
     _put(entries, list_, overwrite, lambda e: f"{e['id']}: {e['kind']} {e['masked']} in {e['field']}")
     if redact is None:
-        next_steps(f"alignkit data personal {source} --redact OUT.jsonl")
+        wanted = f"alignkit data personal {source} --redact OUT.jsonl"
+        next_steps(wanted if counts else f"alignkit data report {source}")
         return
     with record_writer(redact, overwrite) as writer:
         for record in progress(native_records(source), "redacting"):
@@ -169,7 +173,7 @@ def completions(source: Source, list_: List = None, overwrite: Overwrite = False
     from alignment.data.completions import FAULTS, completion_faults
 
     counts: Counter[str] = Counter()
-    entries = []
+    entries: list[dict[str, Any]] = []
     total = 0
     for record in progress(native_records(source), "reading"):
         for index, completion in enumerate(record.completions):

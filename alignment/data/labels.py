@@ -148,7 +148,7 @@ class LabelStatistics:
         """
         from alignment.stats.krippendorff import krippendorff_alpha
 
-        units: Counter[tuple[int, int, int]] = Counter()
+        units: Counter[tuple[int, ...]] = Counter()
         for (low, high, ties), count in self.patterns.items():
             units[low, high, ties] += count
             units[high, low, ties] += count

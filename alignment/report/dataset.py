@@ -270,8 +270,8 @@ def _balance(page: Page, found: Overview) -> None:
         ("tags", labels.tags),
         ("splits", labels.splits),
     ]
-    for scale, counts in list(labels.ratings.items())[:BARS]:
-        rated = Counter({f"{value:g}": count for value, count in sorted(counts.items())})
+    for scale, values in list(labels.ratings.items())[:BARS]:
+        rated = Counter({f"{value:g}": count for value, count in sorted(values.items())})
         groups.append((f"rating {scale}", rated))
     shown = [(name, counts) for name, counts in groups if len(counts) > 1]
     if shown:

@@ -1,4 +1,4 @@
-"""The page about a dataset: findings first and right, any dataset drawn, nothing loaded, fit for a browser."""
+"""The page about a dataset: findings first and right, nothing loaded, it fits a browser."""
 
 from __future__ import annotations
 
