@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import RowMapping
 
+from alignment.errors import UserError
 from labeling_app.pages.login import login_page
 from labeling_app.store import people
 from labeling_app.store.database import Store, utcnow
@@ -84,7 +85,7 @@ def show_login(request: Request) -> Response:
     """The form; who is signed in already goes to work."""
     if find_annotator(request, store_of(request)) is not None:
         return RedirectResponse("/app/", status_code=303)
-    return HTMLResponse(login_page())
+    return HTMLResponse(login_page(provider=request.app.state.provider))
 
 
 @router.post("/login")
@@ -92,12 +93,12 @@ def log_in(
     request: Request, login: Annotated[str, Form()] = "", password: Annotated[str, Form()] = ""
 ) -> Response:
     """Check the password, and on success start a new session (never one that the browser brought along)."""
-    store, address = store_of(request), request.client.host if request.client else "unknown"
+    store, address, provider = store_of(request), address_of(request), request.app.state.provider
     try:
         with store.write() as tx:
             people.count_attempt(tx, utcnow(), login, address)
     except people.TooManyAttempts as error:
-        page = login_page(login, f"Too many attempts. Try again in {_minutes(error.seconds)}.")
+        page = login_page(login, too_many(error), provider)
         return HTMLResponse(page, status_code=429, headers={"Retry-After": str(error.seconds)})
     with store.read() as connection:
         account = people.find_login(connection, login)
@@ -106,10 +107,20 @@ def log_in(
         account["password_hash"] if account else None, password[: people.MAX_PASSWORD + 1]
     )
     if account is None or not right:
-        return HTMLResponse(login_page(login, "This login and password do not match."), status_code=401)
+        problem = "This login and password do not match."
+        return HTMLResponse(login_page(login, problem, provider), status_code=401)
     with store.write() as tx:
         token = people.open_session(tx, utcnow(), account["id"], login, address)
-    response = RedirectResponse("/app/", status_code=303)
+    return enter(request, token)
+
+
+def enter(request: Request, token: str, to: str = "/app/") -> Response:
+    """Go on with this new session; one that the browser brought along ends."""
+    brought = request.cookies.get(COOKIE)
+    if brought:
+        with store_of(request).write() as tx:
+            people.close_session(tx, brought)
+    response = RedirectResponse(to, status_code=303)
     response.set_cookie(
         COOKIE,
         token,
@@ -133,5 +144,19 @@ def log_out(request: Request) -> Response:
     return response
 
 
-def _minutes(seconds: int) -> str:
-    return f"{seconds} seconds" if seconds < 90 else f"{(seconds + 59) // 60} minutes"
+def address_of(request: Request) -> str:
+    """Where the request comes from, as far as is known."""
+    return request.client.host if request.client else "unknown"
+
+
+def too_many(error: people.TooManyAttempts) -> str:
+    """What somebody reads whose attempts are braked."""
+    seconds = error.seconds
+    wait = f"{seconds} seconds" if seconds < 90 else f"{(seconds + 59) // 60} minutes"
+    return f"Too many attempts. Try again in {wait}."
+
+
+def sentence(error: UserError) -> str:
+    """An error's text as a page says it."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

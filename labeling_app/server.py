@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
-from labeling_app import api, auth
+from labeling_app import accounts, api, auth
 from labeling_app.guard import Guard
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
@@ -30,7 +30,9 @@ def create_api(store: Store) -> FastAPI:
     app = FastAPI(title="alignkit labeling", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = store
     app.state.passwords = Passwords()
+    app.state.provider = None  # oidc.Provider, where people sign in through one
     app.include_router(auth.router)
+    app.include_router(accounts.router)
     app.include_router(api.router)
     app.mount("/ui", StaticFiles(directory=UI))
     _answer_errors(app)

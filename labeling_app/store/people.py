@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from alignment.errors import UserError
 from labeling_app.store import audit
-from labeling_app.store.models import ROLES, annotators, login_failures, sessions
+from labeling_app.store.models import ROLES, annotators, assignments, login_failures, sessions
 
 SESSION_LIFETIME = timedelta(days=7)
 MIN_PASSWORD = 8
@@ -31,7 +31,7 @@ NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$vbzAOBcA/j7rH0ABSaBW8w$VOYgnl2kSl91n+n8
 
 @dataclass(frozen=True)
 class Identity:
-    """Who an OpenID provider says that somebody is: the provider's address, and its own name for the person."""
+    """Who an OpenID provider says that somebody is: its address, and its own name for the person."""
 
     issuer: str
     subject: str
@@ -85,9 +85,7 @@ def free_login(connection: Connection, login: str) -> str:
     if not re.fullmatch(r"[\w.@+-]{1,100}", login):
         raise UserError(f"the login {login!r} may have letters, digits and . @ + - _ only, 1 to 100 of them")
     if connection.scalar(select(annotators.c.id).where(annotators.c.login == login)) is not None:
-        raise UserError(
-            f"the login {login!r} is taken; `alignkit label user password {login}` sets a password"
-        )
+        raise UserError(f"the login {login!r} is taken; choose another")
     return login
 
 
@@ -191,6 +189,11 @@ def new_hash(password: str, passwords: Passwords) -> str:
     return passwords.hash(password)
 
 
+def account_of(connection: Connection, annotator_id: int) -> RowMapping:
+    """The whole row of an account."""
+    return connection.execute(select(annotators).where(annotators.c.id == annotator_id)).mappings().one()
+
+
 def find_login(connection: Connection, login: str) -> RowMapping | None:
     """The account with this login, if it exists and is active."""
     return (
@@ -276,6 +279,12 @@ def count_sessions(connection: Connection, now: datetime, annotator_id: int) -> 
     """How many browsers are signed in to this account."""
     live = (sessions.c.annotator_id == annotator_id) & (sessions.c.expires_at > now)
     return connection.scalar(select(func.count()).where(live)) or 0
+
+
+def count_judged(connection: Connection, annotator_id: int) -> int:
+    """How many tasks this person has judged."""
+    mine = (assignments.c.annotator_id == annotator_id) & (assignments.c.state == "submitted")
+    return connection.scalar(select(func.count()).where(mine)) or 0
 
 
 def find_identity(connection: Connection, identity: Identity) -> RowMapping | None:
