@@ -1,4 +1,4 @@
-"""What a browser gets of a task and a judgment: no source, no record id, outputs in the order of this person."""
+"""What a browser gets of tasks and judgments: no source, no record id, outputs in this person's order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, select
 
 from labeling_app.render import render
-from labeling_app.store import forms, judging, queue
+from labeling_app.store import enrolment, forms, judging, queue
 from labeling_app.store.database import stamp
 from labeling_app.store.models import completions, guidelines, projects, tasks
 
@@ -56,6 +56,7 @@ def shown_task(tx: Connection, assignment: RowMapping) -> dict[str, Any]:
             for letter, ordinal in zip(LETTERS, order, strict=False)
         ],
         "draft": None if draft is None else dict(draft),
+        "practice": enrolment.practice_number(tx, assignment),
     }
 
 

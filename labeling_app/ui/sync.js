@@ -52,7 +52,7 @@ function pauseOrOnline(milliseconds) {
   });
 }
 
-// Work on a task, in this browser: ranks and a key, never a text. Storage may be full or forbidden.
+// Work on a task, in this browser, until the server has it. Storage may be full or forbidden.
 export function keepLocal(id, work) {
   try {
     localStorage.setItem(PREFIX + id, JSON.stringify(work));
@@ -96,16 +96,4 @@ export function newKey() {
   bytes[8] = (bytes[8] & 63) | 128;
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
-}
-
-// The work that a draft holds; untouched where there is none, or none that fits.
-export function restored(draft, count) {
-  const payload = draft?.payload ?? {};
-  const fits = Array.isArray(payload.ranks) && payload.ranks.length === count;
-  return {
-    ranks: fits ? [...payload.ranks] : Array(count).fill(null),
-    allBad: payload.all_bad === true,
-    seconds: Number(payload.seconds) || 0,
-    seq: draft?.client_seq ?? 0,
-  };
 }
