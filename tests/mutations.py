@@ -6,6 +6,7 @@ import copy
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -24,6 +25,12 @@ class Damaged(NamedTuple):
     data: bytes
     what: str
     rows: int | None
+
+
+def damaged_bytes(path: Path, dice: Random) -> Damaged:
+    """The file itself, damaged anywhere."""
+    change = dice.choice(BYTES)
+    return Damaged("".join(path.suffixes), change(path.read_bytes(), dice), change.__name__, None)
 
 
 def damaged(rows: list[dict[str, Any]], dice: Random) -> Damaged:

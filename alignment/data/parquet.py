@@ -59,7 +59,7 @@ def _opened(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path}: not a Parquet file, or cut short ({_first_line(error)})") from None
 
 

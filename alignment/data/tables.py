@@ -89,7 +89,10 @@ def _delimiter(line: str) -> str:
     """What cuts the header into the most names: a comma, a semicolon, a tab or a bar."""
 
     def cells(delimiter: str) -> int:
-        return len(next(csv.reader([line], delimiter=delimiter), []))
+        try:
+            return len(next(csv.reader([line], delimiter=delimiter), []))
+        except csv.Error:  # the reader of the header says so, with its place
+            return 0
 
     return max(",;\t|", key=cells)
 

@@ -6,20 +6,23 @@ import contextlib
 import io
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
 import pytest
-from mutations import Damaged, damaged
+from mutations import Damaged, damaged, damaged_bytes
 
 from alignment.cli.data import convert
 from alignment.data.detect import detect, first_rows
-from alignment.data.files import read_records
+from alignment.data.files import read_records, write_records
 from alignment.data.formats import FORMATS
+from alignment.data.records import Record
 from alignment.errors import UserError
 
+Toy = Callable[..., list[Record]]
 FILES = 2_000
 SAMPLES = sorted((Path(__file__).parent / "samples").iterdir())
 OLD = b"what an earlier run wrote\n"
@@ -54,6 +57,7 @@ def test_damaged_files(name: str, tmp_path: Path) -> None:
 
 def ended(case: Damaged, name: str, dice: Random, folder: Path, title: str) -> str:
     """Convert a damaged file; check all that holds whatever the end is; return the end."""
+    folder.mkdir(exist_ok=True)
     to = dice.choice(list(FORMATS)) if dice.random() < 0.15 else "native"
     source = folder / f"in{case.suffix}"
     target = folder / ("out.parquet" if dice.random() < 0.05 else "out.jsonl")
@@ -109,6 +113,23 @@ def listed(path: Path) -> list[dict[str, str]]:
     entries = [msgspec.json.decode(line, type=dict[str, str]) for line in path.read_bytes().splitlines()]
     assert all(entry.keys() == {"where", "reason", "row"} and entry["reason"] for entry in entries)
     return entries
+
+
+@pytest.mark.parametrize("form", ["table", "parquet"])
+def test_damaged_tables_and_parquet_files(form: str, tmp_path: Path, toy_records: Toy) -> None:
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    if form == "parquet":
+        write_records(folder / "native.parquet", toy_records(60))
+    paths = [path for path in SAMPLES if path.suffix in (".csv", ".tsv")] + list(folder.iterdir())
+    ends: Counter[str] = Counter()
+    for number in range(200):
+        dice = Random(f"{form} {number}")
+        path = dice.choice(paths) if form == "table" else folder / "native.parquet"
+        case = damaged_bytes(path, dice)
+        title = f"{path.name} {number}: {case.what}"
+        ends[ended(case, detect(path).format, dice, tmp_path / "work", title)] += 1
+    assert min(ends["converted"], ends["refused"]) > 5, ends
 
 
 def test_every_format_has_a_sample() -> None:
