@@ -18,7 +18,8 @@ from labeling_app.shown import (
     shown_progress,
     shown_task,
 )
-from labeling_app.store import forms, history, judging, queue
+from labeling_app.start import shown_feedback, shown_gate
+from labeling_app.store import forms, gold, history, judging, queue
 from labeling_app.store.database import stamp, utcnow
 from labeling_app.store.models import assignments, guidelines, tasks
 
@@ -97,15 +98,17 @@ def me(annotator: Annotator) -> dict[str, Any]:
 
 @router.post("/next")
 def next_task(request: Request, annotator: Annotator) -> dict[str, Any]:
-    """Lease the task to work on, with its draft if there is one; {"task": null} when nothing is left."""
+    """Lease the task to work on, with its draft if there is one; {"task": null} when nothing is left, or when
+    `gate` says what comes before it (start.py)."""
     now = utcnow()
     with store_of(request).write() as tx:
-        assignment = queue.lease_task(tx, annotator["id"], now)
-        task = None if assignment is None else shown_task(tx, assignment)
+        work = queue.next_work(tx, annotator["id"], now)
+        task = None if work.assignment is None else shown_task(tx, work.assignment)
         progress = queue.progress(tx, annotator["id"], now)
     if task is not None:
         render_task(task)
-    return {"task": task, "progress": shown_progress(progress, task is not None)}
+    shown = shown_progress(progress, task is not None)
+    return {"task": task, "gate": shown_gate(work.gate), "progress": shown}
 
 
 @router.put("/assignments/{public_id}/draft")
@@ -136,12 +139,14 @@ def post_judgment(
         assignment = queue.own_assignment(tx, annotator["id"], public_id)
         answer = body.answer(assignment["presented_order"])
         saved = judging.submit(tx, annotator, public_id, body.submit_key, body.revision, answer, now)
+        told = gold.feedback(tx, assignment, saved.judgment, saved.repeated, now)
         progress = queue.progress(tx, annotator["id"], now)
     return {
         "saved_at": stamp(saved.judgment["created_at"]),
         "revision": saved.judgment["revision"],
         "late": saved.judgment["late"],
         "repeated": saved.repeated,
+        "feedback": shown_feedback(told),
         "progress": shown_progress(progress, False),
     }
 

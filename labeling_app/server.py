@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
-from labeling_app import accounts, api, auth
+from labeling_app import accounts, api, auth, start
 from labeling_app.guard import Guard
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
@@ -34,6 +34,7 @@ def create_api(store: Store) -> FastAPI:
     app.include_router(auth.router)
     app.include_router(accounts.router)
     app.include_router(api.router)
+    app.include_router(start.router)
     app.mount("/ui", StaticFiles(directory=UI))
     _answer_errors(app)
     app.add_middleware(Guard, role_of=lambda request: auth.role_of(request, store))

@@ -11,6 +11,7 @@ from typing import Any
 HEAD = """
 <link rel="icon" href="/ui/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/ui/board.css">
+<link rel="stylesheet" href="/ui/start.css">
 <link rel="modulepreload" href="/ui/board.js">
 <meta name="color-scheme" content="light dark">
 """

@@ -70,25 +70,28 @@ def submit(
     if assignment["state"] == "skipped":
         raise Refusal(409, "You skipped this task.")
     last = _last_judgment(tx, assignment["id"])
-    if revision != (last["revision"] if last else 0) + 1:
+    again = last is not None and assignment["state"] != "submitted"  # a practice task, in another round
+    expected = (last["revision"] if last else 0) + 1
+    if revision != expected and not again:
         raise Refusal(409, "This task was judged already, perhaps in another window.")
     in_time = assignment["state"] == "leased" and assignment["leased_until"] > now
     task = _locked_task(tx, assignment["task_id"])
-    if last and not editable(task):
+    if last and not again and not editable(task):
         raise Refusal(409, "This task can no longer be changed.")
     row = {
         "assignment_id": assignment["id"],
-        "revision": revision,
+        "revision": expected,
         "submit_key": submit_key,
         **_checked(answer, task),
         "seconds": _seconds(answer.seconds, (now - assignment["created_at"]).total_seconds()),
         "guideline_version": _version(answer.guideline_version, task["guideline_version"]),
-        "late": last["late"] if last else not in_time,
+        "late": last["late"] if last and not again else not in_time,
         "created_at": now,
     }
     judgment = tx.execute(insert(judgments).values(**row).returning(judgments)).mappings().one()
     if last is None:
         _count(tx, task)
+    if last is None or again:
         tx.execute(update(assignments).where(assignments.c.id == assignment["id"]).values(state="submitted"))
     if answer.flag is not None:
         _add_flag(tx, assignment["id"], "flag", answer.flag, now)
@@ -101,7 +104,7 @@ def submit(
         "submit",
         f"assignment/{assignment['id']}",
         before=last["revision"] if last else None,
-        after={"revision": revision, "late": row["late"], "sha256": audit.digest(content)},
+        after={"revision": expected, "late": row["late"], "sha256": audit.digest(content)},
     )
     return Saved(judgment, repeated=False)
 

@@ -1,74 +1,141 @@
-"""Who gets which task: leases, their end, progress."""
+"""Who gets which task: leases, their end, gold and practice among them, progress."""
 
 from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     RowMapping,
-    Select,
     and_,
-    exists,
+    bindparam,
+    case,
+    false,
     func,
     insert,
     select,
+    true,
     update,
 )
 
-from labeling_app.store import audit
-from labeling_app.store.models import annotators, assignments, completions, projects, tasks
+from labeling_app.store import audit, enrolment
+from labeling_app.store.enrolment import Place, lock_annotator
+from labeling_app.store.models import assignments, completions, judgments, tasks
+from labeling_app.store.openings import expired, given_out, room, untouched
+from labeling_app.store.progress import COUNT_LIMIT, Progress, count_untouched, progress
+from labeling_app.store.refusal import Refusal
+
+__all__ = ["COUNT_LIMIT", "Progress", "Refusal", "lock_annotator", "progress"]  # as others know them
 
 LEASE = timedelta(minutes=30)
-COUNT_LIMIT = 1000  # progress says "1000 or more" rather than counting a whole queue
-
-
-class Refusal(Exception):
-    """A request that the data does not allow. `status` is the HTTP status that says so."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+UNLIMITED = 2_000_000_000  # n_required of gold and practice tasks: everybody may get them
+GOLD_CHOICE = 100  # the next so many gold tasks of a person, from which one is drawn
 
 
 @dataclass(frozen=True)
-class Progress:
-    """`done` and `left` of one annotator, and when a task that others hold may come free."""
+class Gate:
+    """What has to be done before the next task. `place` is the project; "choose" has several `places`."""
 
-    done: int
-    left: int
-    held: int
-    free_at: datetime | None
+    kind: Literal["consent", "warning", "practice", "passed", "failed", "choose"]
+    places: list[Place]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a person does next: a task, or a gate to pass first. Neither: nothing is left."""
+
+    assignment: RowMapping | None = None
+    gate: Gate | None = None
+
+
+def next_work(
+    tx: Connection, annotator_id: int, now: datetime, lease: timedelta = LEASE, *, may_choose: bool = True
+) -> Work:
+    """The task to work on now, leased until now + `lease`, or what comes before it.
+
+    The task that the person holds comes first, then the project that the person has chosen, then the others;
+    with `may_choose`, a person for whom several have work is asked which. In a project: what has to be agreed
+    to, the practice round, a task whose lease ran out if there is still room (its order and draft are kept),
+    a new task.
+    """
+    lock_annotator(tx, annotator_id)
+    _expire(tx, now)
+    places = enrolment.places(tx, annotator_id)
+    held = _held(tx, annotator_id)
+    if held is not None:
+        place = next((place for place in places if place.project_id == held["project_id"]), None)
+        if place is not None and place.step in ("consent", "warning"):
+            return Work(gate=Gate(place.step, [place]))
+        if place is not None:
+            return Work(_extend(tx, held["id"], now + lease))
+        _let_go(tx, annotator_id)  # the project was turned down or closed meanwhile
+    rest = places
+    if places and places[0].chosen_at is not None:
+        work = _work_in(tx, annotator_id, places[0], now, now + lease)
+        if work is not None:
+            return work
+        rest = places[1:]
+    if may_choose and len(rest) > 1:
+        offers = [place for place in rest if _has_work(tx, annotator_id, place, now)]
+        if len(offers) > 1:
+            return Work(gate=Gate("choose", offers))
+    for place in rest:
+        work = _work_in(tx, annotator_id, place, now, now + lease)
+        if work is not None:
+            return work
+    failed = [place for place in places if place.step == "failed"]
+    return Work(gate=Gate("failed", failed[:1]) if failed else None)
 
 
 def lease_task(
     tx: Connection, annotator_id: int, now: datetime, lease: timedelta = LEASE
 ) -> RowMapping | None:
-    """The assignment to work on now, leased until now + `lease`; None if there is nothing to do.
+    """The assignment of `next_work`, by the order of projects; None if there is none, or a gate before it."""
+    return next_work(tx, annotator_id, now, lease, may_choose=False).assignment
 
-    In this order: the one that the annotator holds already; one whose lease ran out, if there is still room
-    (its order and draft are kept); a new one, of a task where judgments + live leases are fewer than
-    n_required and this annotator has none.
-    """
+
+def begin_practice(tx: Connection, annotator_id: int, place: Place, now: datetime) -> None:
+    """Give the first task of the practice round, which the next call of `next_work` shows."""
     lock_annotator(tx, annotator_id)
     _expire(tx, now)
-    mine = assignments.c.annotator_id == annotator_id
-    held = tx.execute(select(assignments).where(mine, assignments.c.state == "leased")).mappings().first()
-    if held is not None:
-        return _extend(tx, held["id"], now + lease)
-    for row in tx.execute(
-        select(assignments.c.id, assignments.c.task_id)
-        .join(tasks, tasks.c.id == assignments.c.task_id)
-        .where(mine, assignments.c.state == "expired", tasks.c.status == "open")
-        .order_by(assignments.c.id)
-    ):
-        if _lock_if_room(tx, row.task_id, now):
-            return _extend(tx, row.id, now + lease)
-    return _lease_new(tx, annotator_id, now, now + lease)
+    if _held(tx, annotator_id) is None:
+        _lease_practice(tx, annotator_id, place, now, now + LEASE)
+
+
+def change_project(tx: Connection, now: datetime, annotator: RowMapping, project: str) -> None:
+    """Choose the project whose tasks come first; a task of another one is given back, its draft is kept."""
+    place = enrolment.choose(tx, now, annotator, project)
+    held = _held(tx, annotator["id"])
+    if held is not None and held["project_id"] != place.project_id:
+        _let_go(tx, annotator["id"])
+
+
+def projects_with_work(tx: Connection, annotator_id: int, now: datetime) -> list[tuple[Place, int]]:
+    """The projects that a person may choose among, and how many tasks each has left, to COUNT_LIMIT."""
+    found = enrolment.places(tx, annotator_id)
+    return [
+        (place, count_untouched(tx, annotator_id, place))
+        for place in found
+        if _has_work(tx, annotator_id, place, now)
+    ]
+
+
+def set_priorities(tx: Connection, project_id: int, priorities: Mapping[str, float]) -> int:
+    """Order a project's tasks by record id: the higher, the sooner. Returns how many tasks there were."""
+    if not priorities:
+        return 0
+    changed = (
+        update(tasks)
+        .where(tasks.c.project_id == project_id, tasks.c.external_id == bindparam("record"))
+        .values(priority=bindparam("wanted"))
+    )
+    rows = [{"record": name, "wanted": value} for name, value in priorities.items()]
+    return tx.execute(changed, rows).rowcount
 
 
 def renew(tx: Connection, assignment: RowMapping, now: datetime, lease: timedelta = LEASE) -> bool:
@@ -97,32 +164,9 @@ def skip(tx: Connection, annotator: RowMapping, public_id: str, now: datetime) -
     )
 
 
-def progress(connection: Connection, annotator_id: int, now: datetime) -> Progress:
-    """How far this annotator is. `left` counts to COUNT_LIMIT; `held` are tasks that others work on now."""
-    done = connection.scalar(
-        select(func.count())
-        .select_from(assignments)
-        .where(assignments.c.annotator_id == annotator_id, assignments.c.state == "submitted")
-    )
-    possible = _untouched(annotator_id)
-    left = connection.scalar(
-        select(func.count()).select_from(possible.where(_room(now)).limit(COUNT_LIMIT).subquery())
-    )
-    held = connection.scalar(
-        select(func.count()).select_from(possible.where(~_room(now)).limit(COUNT_LIMIT).subquery())
-    )
-    free_at = None
-    if held and not left:
-        free_at = connection.scalar(
-            select(func.min(assignments.c.leased_until)).where(
-                assignments.c.task_id.in_(possible.where(~_room(now))), _live(now)
-            )
-        )
-    return Progress(done or 0, left or 0, held or 0, free_at)
-
-
 def own_assignment(tx: Connection, annotator_id: int, public_id: str) -> RowMapping:
     """The annotator's own assignment, locked. Raises Refusal 404 for any other, existing or not."""
+    lock_annotator(tx, annotator_id)
     row = (
         tx.execute(
             select(assignments)
@@ -137,16 +181,56 @@ def own_assignment(tx: Connection, annotator_id: int, public_id: str) -> RowMapp
     return row
 
 
-def lock_annotator(tx: Connection, annotator_id: int) -> None:
-    """Let one request of a person run after the other. Locks are taken in this order everywhere, so that
-    no two transactions wait for each other: annotator, assignment, task, audit log."""
-    tx.execute(select(annotators.c.id).where(annotators.c.id == annotator_id).with_for_update())
-
-
-def _lease_new(tx: Connection, annotator_id: int, now: datetime, until: datetime) -> RowMapping | None:
+def _held(tx: Connection, annotator_id: int) -> RowMapping | None:
     wanted = (
-        _untouched(annotator_id)
-        .where(_room(now))
+        select(assignments.c.id, tasks.c.project_id)
+        .join(tasks, tasks.c.id == assignments.c.task_id)
+        .where(assignments.c.annotator_id == annotator_id, assignments.c.state == "leased")
+    )
+    return tx.execute(wanted).mappings().first()
+
+
+def _let_go(tx: Connection, annotator_id: int) -> None:
+    held = and_(assignments.c.annotator_id == annotator_id, assignments.c.state == "leased")
+    tx.execute(update(assignments).where(held).values(state="expired"))
+
+
+def _work_in(tx: Connection, annotator_id: int, place: Place, now: datetime, until: datetime) -> Work | None:
+    step = place.step
+    if step == "ready":
+        assignment = _resume(tx, annotator_id, place, now, until)
+        assignment = assignment or _lease_new(tx, annotator_id, place, now, until)
+        return None if assignment is None else Work(assignment)
+    if step == "failed" or not _has_work(tx, annotator_id, place, now):
+        return None
+    if step == "practice" and _practising(tx, annotator_id, place):
+        return Work(_lease_practice(tx, annotator_id, place, now, until))
+    return Work(gate=Gate(step, [place]))
+
+
+def _has_work(tx: Connection, annotator_id: int, place: Place, now: datetime) -> bool:
+    if place.step == "failed":
+        return False
+    mine = expired(annotator_id, place).where(room(now)).limit(1)
+    new = untouched(annotator_id, place).where(room(now)).limit(1)
+    return tx.scalar(new) is not None or tx.scalar(mine) is not None
+
+
+def _resume(
+    tx: Connection, annotator_id: int, place: Place, now: datetime, until: datetime
+) -> RowMapping | None:
+    for row in tx.execute(expired(annotator_id, place).order_by(assignments.c.id)):
+        if _lock_if_room(tx, row.task_id, now):
+            return _extend(tx, row.id, until)
+    return None
+
+
+def _lease_new(
+    tx: Connection, annotator_id: int, place: Place, now: datetime, until: datetime
+) -> RowMapping | None:
+    wanted = (
+        untouched(annotator_id, place)
+        .where(room(now))
         .order_by(tasks.c.priority.desc(), tasks.c.id)
         .limit(1)
         .with_for_update(of=tasks, skip_locked=True)
@@ -159,19 +243,81 @@ def _lease_new(tx: Connection, annotator_id: int, now: datetime, until: datetime
         if _lock_if_room(tx, task_id, now):
             break
         full.append(task_id)  # PostgreSQL: filled between our snapshot and our lock
-    count = tx.scalar(select(func.count()).select_from(completions).where(completions.c.task_id == task_id))
     seed = secrets.randbits(31)
+    if place.gold_rate > 0:  # gold is looked up whatever the draw says, so that the time does not tell
+        known = untouched(annotator_id, place, gold=True).order_by(tasks.c.priority.desc(), tasks.c.id)
+        gold_id = drawn_gold(tx.scalars(known.limit(GOLD_CHOICE)).all(), place.gold_rate, seed)
+        task_id = task_id if gold_id is None else gold_id
+    return _assign(tx, annotator_id, task_id, seed, now, until)
+
+
+def drawn_gold(known: Sequence[int], rate: float, seed: int) -> int | None:
+    """Which of the `known` tasks is given instead of the next one: none with probability 1 - `rate`, else
+    each with the same. It follows from the assignment's seed, so anybody can check the draw later."""
+    dice = random.Random(f"gold {seed}")  # noqa: S311 - an experiment's draw, not a secret
+    return dice.choice(known) if dice.random() < rate and known else None
+
+
+def _practising(tx: Connection, annotator_id: int, place: Place) -> bool:
+    begun = (
+        select(assignments.c.id)
+        .join(tasks, tasks.c.id == assignments.c.task_id)
+        .where(
+            assignments.c.annotator_id == annotator_id,
+            assignments.c.state == "expired",
+            tasks.c.project_id == place.project_id,
+            tasks.c.is_practice == true(),
+        )
+    )
+    return place.practice_done > 0 or tx.scalar(begun.limit(1)) is not None
+
+
+def _lease_practice(
+    tx: Connection, annotator_id: int, place: Place, now: datetime, until: datetime
+) -> RowMapping | None:
+    """The practice task that this person has judged least often; one that was skipped comes last."""
+    times = (
+        select(func.count()).where(judgments.c.assignment_id == assignments.c.id).correlate(assignments)
+    ).scalar_subquery()
+    mine = and_(assignments.c.task_id == tasks.c.id, assignments.c.annotator_id == annotator_id)
+    skipped = case((assignments.c.state == "skipped", 1), else_=0)
+    row = tx.execute(
+        select(tasks.c.id.label("task_id"), assignments.c.id, assignments.c.state)
+        .outerjoin(assignments, mine)
+        .where(given_out(place), tasks.c.is_gold == false(), tasks.c.is_practice == true())
+        .order_by(times, skipped, tasks.c.priority.desc(), tasks.c.id)
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    seed = secrets.randbits(31)
+    if row.id is None:
+        return _assign(tx, annotator_id, row.task_id, seed, now, until)
+    if row.state != "expired":  # once more, in an order of its own
+        again = {"seed": seed, "presented_order": _order(tx, row.task_id, seed)}
+        tx.execute(update(assignments).where(assignments.c.id == row.id).values(**again))
+    return _extend(tx, row.id, until)
+
+
+def _assign(
+    tx: Connection, annotator_id: int, task_id: int, seed: int, now: datetime, until: datetime
+) -> RowMapping:
     made = insert(assignments).values(
         public_id=secrets.token_urlsafe(12),
         task_id=task_id,
         annotator_id=annotator_id,
         state="leased",
         leased_until=until,
-        presented_order=shuffled(count or 0, seed),
+        presented_order=_order(tx, task_id, seed),
         seed=seed,
         created_at=now,
     )
     return tx.execute(made.returning(assignments)).mappings().one()
+
+
+def _order(tx: Connection, task_id: int, seed: int) -> list[int]:
+    count = tx.scalar(select(func.count()).select_from(completions).where(completions.c.task_id == task_id))
+    return shuffled(count or 0, seed)
 
 
 def shuffled(count: int, seed: int) -> list[int]:
@@ -181,38 +327,11 @@ def shuffled(count: int, seed: int) -> list[int]:
     return order
 
 
-def _untouched(annotator_id: int) -> Select[int]:
-    """Open tasks of active projects that this annotator may still be given."""
-    taken = exists().where(
-        assignments.c.task_id == tasks.c.id,
-        assignments.c.annotator_id == annotator_id,
-    )
-    return (
-        select(tasks.c.id)
-        .join(projects, projects.c.id == tasks.c.project_id)
-        .where(tasks.c.status == "open", projects.c.active, ~taken)
-    )
-
-
-def _live(now: datetime) -> ColumnElement[bool]:
-    return and_(assignments.c.state == "leased", assignments.c.leased_until > now)
-
-
-def _room(now: datetime) -> ColumnElement[bool]:
-    leases = (
-        select(func.count())
-        .select_from(assignments)
-        .where(assignments.c.task_id == tasks.c.id, _live(now))
-        .scalar_subquery()
-    )
-    return tasks.c.n_judgments + leases < tasks.c.n_required
-
-
 def _lock_if_room(tx: Connection, task_id: int, now: datetime) -> bool:
     """Lock the task, then count anew: on PostgreSQL only a later statement sees what others committed."""
     tx.execute(select(tasks.c.id).where(tasks.c.id == task_id).with_for_update())
     return (
-        tx.scalar(select(tasks.c.id).where(tasks.c.id == task_id, tasks.c.status == "open", _room(now)))
+        tx.scalar(select(tasks.c.id).where(tasks.c.id == task_id, tasks.c.status == "open", room(now)))
         is not None
     )
 

@@ -1,0 +1,96 @@
+"""How far a person is, and when to come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, exists, false, func, literal, or_, select, true
+
+from labeling_app.store import enrolment
+from labeling_app.store.enrolment import Place
+from labeling_app.store.models import assignments, projects, tasks
+from labeling_app.store.openings import given_out, live, untouched
+
+COUNT_LIMIT = 1000  # progress says "1000 or more" rather than counting a whole queue
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` and `left` of one annotator, and when a task that others hold may come free."""
+
+    done: int
+    left: int
+    held: int
+    free_at: datetime | None
+
+
+def progress(connection: Connection, annotator_id: int, now: datetime) -> Progress:
+    """How far this annotator is. `left` counts to COUNT_LIMIT; `held` are tasks that others work on now.
+
+    Practice counts in neither. Gold tasks count in both like any other, so that the numbers do not tell which
+    task was one.
+    """
+    mine = assignments.c.annotator_id == annotator_id
+    submitted = and_(mine, assignments.c.state == "submitted")
+    done = connection.scalar(select(func.count()).select_from(assignments).where(submitted)) or 0
+    practising = select(projects.c.id).where(projects.c.practice_tasks > literal(0))
+    practised = connection.scalar(
+        select(func.count())
+        .select_from(assignments.join(tasks))
+        .where(
+            submitted,
+            tasks.c.project_id.in_(practising),
+            tasks.c.status == "open",
+            tasks.c.is_gold == false(),
+            tasks.c.is_practice == true(),
+        )
+    )
+    places = [place for place in enrolment.places(connection, annotator_id) if place.step != "failed"]
+    held, free_at = _held_by_others(connection, annotator_id, places, now)
+    new = sum(count_untouched(connection, annotator_id, place) for place in places)
+    left = max(0, new - held) if new < COUNT_LIMIT else COUNT_LIMIT
+    if left:
+        gold = [place for place in places if place.gold_rate > 0]
+        left += sum(count_untouched(connection, annotator_id, place, gold=True) for place in gold)
+    return Progress(done - (practised or 0), min(left, COUNT_LIMIT), held, None if left else free_at)
+
+
+def count_untouched(connection: Connection, annotator_id: int, place: Place, *, gold: bool = False) -> int:
+    """Tasks of a project, or gold among them, that a person may still be given, up to COUNT_LIMIT."""
+    rows = untouched(annotator_id, place, gold=gold, or_expired=True).limit(COUNT_LIMIT).subquery()
+    return connection.scalar(select(func.count()).select_from(rows)) or 0
+
+
+def _held_by_others(
+    connection: Connection, annotator_id: int, places: list[Place], now: datetime
+) -> tuple[int, datetime | None]:
+    """How many tasks have no room for this person because of live leases, and when the first one ends.
+
+    Counted from the leases, of which there are no more than people, not from the tasks.
+    """
+    leases = (
+        select(
+            assignments.c.task_id,
+            func.count().label("live"),
+            func.min(assignments.c.leased_until).label("until"),
+        )
+        .where(live(now), assignments.c.annotator_id != annotator_id)
+        .group_by(assignments.c.task_id)
+        .subquery()
+    )
+    gone = exists().where(
+        assignments.c.task_id == tasks.c.id,
+        assignments.c.annotator_id == annotator_id,
+        assignments.c.state != "expired",
+    )
+    row = connection.execute(
+        select(func.count(), func.min(leases.c.until))
+        .select_from(leases.join(tasks, tasks.c.id == leases.c.task_id))
+        .where(
+            or_(false(), *(given_out(place) for place in places)),
+            tasks.c.n_judgments + leases.c.live >= tasks.c.n_required,
+            ~gone,
+        )
+    ).one()
+    return row[0], row[1]
