@@ -76,12 +76,13 @@ def convert(
     if names and columns not in (reader, writer):
         raise UserError("--column goes with --from columns or --to columns")
     counted: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     with _rejects(on_error, target, overwrite) as rejects:
         read = columns.read(source, rejects, names) if reader is columns else reader.read(source, rejects)
         records = _counted(progress(read, f"{from_} to {to}"), counted)
         decode = None if names else _row_decoder(reader)
         if writer is native and decode is not None:
-            counted["records"], lost = convert_rows(source, decode, target, overwrite, rejects), Counter()
+            counted["records"] = convert_rows(source, decode, target, overwrite, rejects)
         elif writer is trl:
             lost = trl.write(records, target, overwrite, style)
         elif writer is columns:
