@@ -337,7 +337,8 @@ class Board {
     const top = field.getBoundingClientRect().top;
     const bottom = Math.min(field.getBoundingClientRect().bottom, top + innerHeight / 3);
     const dock = this.parts.dock.getBoundingClientRect().top;
-    if (top < 64 || bottom > dock) field.scrollIntoView({ block: field === node ? "start" : "center" });
+    const covered = field === node ? 64 : 130; // by the header, and by the head of the card
+    if (top < covered || bottom > dock) field.scrollIntoView({ block: field === node ? "start" : "center" });
     return undefined;
   }
 

@@ -44,7 +44,7 @@ export function pairScale(task, act) {
   const values = Array.from({ length: 2 * most + 1 }, (_, step) => step - most);
   const said = h("p", { class: "rb-said" });
   const inputs = values.map((value) => h("input", { type: "radio", name: "pair", value, "aria-label": pairWords(value, task), onclick: () => act.pair(value) }));
-  const short = (value) => (value === 0 ? "=" : `${task.outputs[value < 0 ? 0 : 1].letter}${most > 1 ? "+".repeat(Math.abs(value)) : ""}`);
+  const short = (value) => (value === 0 ? ["="] : [h("b", {}, task.outputs[value < 0 ? 0 : 1].letter), most > 1 && h("b", {}, "+".repeat(Math.abs(value)))]);
   const cells = inputs.map((input, n) => {
     const side = values[n] < 0 ? "a" : values[n] > 0 ? "b" : "tie";
     return h("label", { class: "rb-choice", "data-side": side }, input, h("span", { "aria-hidden": "true" }, h("span", { class: "rb-long" }, pairWords(values[n], task)), h("span", { class: "rb-short" }, short(values[n]))));

@@ -130,7 +130,7 @@ export function paint(parts, { task, work, stop, past }, act) {
     const rank = work.ranks[index];
     const tie = order.some((level) => level.rank === rank && level.members.length > 1);
     one.inputs.forEach((input) => (input.checked = Number(input.value) === rank));
-    one.place.textContent = pair ? pairPlace(work.ranks, index) : rank === null ? "not ranked" : `${ordinal(rank)}${tie ? ", tie" : ""}`;
+    one.place.textContent = pair ? pairPlace(work.ranks, index) : rank === null ? (task.asks === "ratings" ? "" : "not ranked") : `${ordinal(rank)}${tie ? ", tie" : ""}`;
     one.node.dataset.ranked = pair ? one.place.textContent === "better" : rank !== null;
     one.node.dataset.current = index === stop.index;
     one.ranks.dataset.now = task.form.dimensions.length > 0 && index === stop.index && stop.field === "rank";
@@ -144,7 +144,7 @@ export function paint(parts, { task, work, stop, past }, act) {
   parts.grid.dataset.allbad = work.allBad;
   parts.undo.dataset.empty = past.length === 0;
   parts.flag.setAttribute("aria-pressed", String(work.flag !== null));
-  if (!pair) parts.strip.replaceChildren(...strip(parts.cards, work, order, act));
+  if (!pair) parts.strip.replaceChildren(...strip(parts.cards, work, order, act, task.asks === "ratings"));
 }
 
 function pairPlace([a, b], index) {
@@ -152,7 +152,7 @@ function pairPlace([a, b], index) {
   return a === b ? "tie" : (index === 0) === a < b ? "better" : "";
 }
 
-function strip(cards, work, order, act) {
+function strip(cards, work, order, act, optional) {
   const chip = (index, loose) => {
     const node = h("button", { type: "button", class: "rb-chip", "data-index": index, "data-loose": loose, "aria-label": `Go to output ${cards[index].letter}${loose ? ", not ranked" : ""}`, onclick: () => act.go(index) }, cards[index].letter);
     act.drag(node, index);
@@ -163,7 +163,7 @@ function strip(cards, work, order, act) {
     h("span", { class: "rb-level" }, members.map((index, n) => [n ? h("span", { class: "rb-same" }, "=") : null, chip(index, false)]).flat()),
   ]);
   const loose = work.ranks.flatMap((value, index) => (value === null ? [index] : []));
-  if (loose.length) nodes.push(h("span", { class: "rb-loose" }, h("span", { class: "rb-label" }, work.allBad ? "" : order.length ? "left:" : "to rank:"), loose.map((index) => chip(index, true))));
+  if (loose.length) nodes.push(h("span", { class: "rb-loose" }, h("span", { class: "rb-label" }, work.allBad ? "" : order.length ? "left:" : optional ? "to rank, if you like:" : "to rank:"), loose.map((index) => chip(index, true))));
   return nodes.flat().filter(Boolean);
 }
 
