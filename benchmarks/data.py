@@ -3,7 +3,7 @@
     python benchmarks/data.py [--rows 10000 100000 1000000] [--work DIR] [--out benchmarks/results/data.json]
 
 Records of about 1 KB are made from a seed. Each command is a process of its own; its wall time is kept, and
-the peak memory of it and its children together (what they share counted once; every 50 ms). The peer is
+the peak memory of it and its children together (what they share counted once, every 0.25 s). The peer is
 `load_dataset("json")`, then a Python `map` with the same checks, then its own writer, with a fresh cache each
 time. The peer's settings (num_proc, batched) are all tried at the second size, and the fastest is its figure
 at every size.
@@ -213,7 +213,7 @@ def measured(command: list[str]) -> dict[str, Any]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         peak = max(peak, total)
-        time.sleep(0.05)
+        time.sleep(0.25)  # looking costs the processes time: it walks all their pages
     seconds = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{process.communicate()[1].decode()[-2000:]}")

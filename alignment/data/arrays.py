@@ -46,7 +46,8 @@ def array_rows(path: Path) -> Iterator[tuple[str, bytes]]:
                 break
             end = _entry_end(text, at, where) if open_ else None
             after = None if end is None else _AFTER.match(text, end)
-            if end is not None and after is None and text[end:].strip():
+            # (A number that the text cuts in two reads as its first part, then "." or "e+".)
+            if end is not None and after is None and len(text[end:].lstrip()) > 2:
                 raise UserError(f"{where}: not valid JSON: a comma or ] is missing after the row")
             if end is None or after is None:
                 text, at = _longer(text[at:], texts, where), 0

@@ -56,7 +56,7 @@ def line_blocks(path: Path) -> Iterator[Block]:
             for chunk in text_chunks(raw, name):
                 cut = chunk.rfind(b"\n") + 1
                 if cut:
-                    text = b"".join((*held, chunk[:cut]))
+                    text = b"".join((*held, memoryview(chunk)[:cut]))
                     yield Block(name, text, number)
                     number += text.count(b"\n")
                     held = []
