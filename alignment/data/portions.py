@@ -27,6 +27,7 @@ from alignment.data.views import Row
 from alignment.errors import UserError
 
 LARGE = 1 << 25  # bytes of files, from which workers are worth their start
+AHEAD = 1 << 20  # bytes of results that a worker may be ahead: what Linux grants to anybody
 MOST_WORKERS = 4  # more would wait for the process that writes
 
 Decode = Callable[[bytes, str], Record]
@@ -102,8 +103,12 @@ def _worker_count(files: list[Path]) -> int:
 
 
 def _from_workers(files: list[Path], task: Callable[[Block], Portion], workers: int) -> Iterator[Portion]:
+    import fcntl  # not there on every system; nor are workers
+
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(workers)]
+    for _, sender in pipes:
+        fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, AHEAD)
     gc.freeze()  # what is there now is for the collector of no process: the pages stay shared
     processes = [
         context.Process(target=_share, args=(pipes, k, files, task), daemon=True) for k in range(workers)
