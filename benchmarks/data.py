@@ -5,7 +5,7 @@
 Records of about 1 KB are made from a seed. Each command is a process of its own; its wall time is kept, and
 the peak memory of it and its children together (what they share counted once, every 0.25 s). The peer is
 `load_dataset("json")`, then a Python `map` with the same checks, then its own writer, with a fresh cache each
-time. The peer's settings (num_proc, batched) are all tried at the second size; elsewhere those that `map` has by
+time. The peer's settings (num_proc, batched) are all tried at the second size; elsewhere what `map` has by
 itself, and the fastest.
 """
 

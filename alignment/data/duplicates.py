@@ -26,7 +26,7 @@ from alignment.errors import UserError
 SHINGLE = 5  # characters
 HASHES = 256
 MISSED = 0.01  # the chance, at most, that a pair right at the threshold is no candidate
-WINDOW = 64  # rows of a bucket whose signatures a row's is held against: its neighbours
+WINDOW = 32  # rows of a bucket whose signatures a row's is held against: its neighbours
 LIKELIEST = 4  # of these, whose shingles are compared
 COMPARED = 40  # shingle sets that a row's is compared with in all
 AT_ONCE = 2_000  # texts whose signatures are computed at a time
@@ -131,7 +131,7 @@ def _similar(texts: list[str], rows: NDArray[np.int64], threshold: float) -> lis
                 row = bucket[place]
                 met = bucket[max(0, place - WINDOW) : place]
                 equal = signed[met] == signed[row]
-                counts = equal.sum(axis=1)
+                counts = np.count_nonzero(equal, axis=1)
                 for at in np.argsort(-counts, kind="stable")[:LIKELIEST].tolist():
                     other = int(met[at])
                     if counts[at] < likely * HASHES or not left[row]:
