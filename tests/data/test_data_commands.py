@@ -125,7 +125,8 @@ def test_split_and_merge_give_back_the_whole(here: Path) -> None:
     assert list(read_records("b.jsonl")) == list(read_records("toy.jsonl"))
     assert "exists" in refused("split", "toy.jsonl", "train.jsonl", "new.jsonl")
     assert "same file" in refused("split", "toy.jsonl", "x.jsonl", "x.jsonl")
-    assert "leave y.jsonl empty" in refused("split", "toy.jsonl", "x.jsonl", "y.jsonl", "--fraction", "0.00001")
+    tiny = ("--fraction", "0.00001")
+    assert "leave y.jsonl empty" in refused("split", "toy.jsonl", "x.jsonl", "y.jsonl", *tiny)
     assert "between 0 and 1" in refused("split", "toy.jsonl", "x.jsonl", "y.jsonl", "--fraction", "2")
 
 
