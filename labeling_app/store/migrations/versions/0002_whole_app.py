@@ -162,7 +162,9 @@ def upgrade() -> None:
 
     op.add_column("tasks", sa.Column("is_practice", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.drop_index("ix_tasks_queue", "tasks")
-    order = ["project_id", "status", "is_gold", "is_practice", sa.text("priority DESC"), "id"]
+    order: list[str | sa.TextClause] = [
+        "project_id", "status", "is_gold", "is_practice", sa.text("priority DESC"), "id",
+    ]  # fmt: skip
     op.create_index("ix_tasks_queue", "tasks", order)
 
     op.execute(
