@@ -37,7 +37,7 @@ def create_api(store: Store) -> FastAPI:
     app.include_router(start.router)
     app.mount("/ui", StaticFiles(directory=UI))
     _answer_errors(app)
-    app.add_middleware(Guard, role_of=lambda request: auth.role_of(request, store))
+    app.add_middleware(Guard, role_of=lambda request: auth.role_of(request, app.state.store))
     return app
 
 
@@ -46,12 +46,14 @@ def create_app(store: Store) -> FastAPI:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
 
+    app = create_api(store)
+
     def login_of(request: Request) -> str | None:
-        annotator = auth.find_annotator(request, store)
+        annotator = auth.find_annotator(request, app.state.store)
         return None if annotator is None else annotator["login"]
 
     return gr.mount_gradio_app(
-        create_api(store),
+        app,
         annotate_page(),
         path="/app",
         auth_dependency=login_of,

@@ -104,11 +104,20 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
+    """One real server for all tests, because Gradio's pages take seconds to make: the app and its address."""
+    app = create_app(Store(f"sqlite:///{tmp_path_factory.mktemp('site') / 'empty.db'}", create=True))
+    with serving(app) as base:
+        yield app, base
+
+
 @pytest.fixture
-def site(store: Store) -> Iterator[str]:
-    """The address of a real server on `store`."""
-    with serving(create_app(store)) as base:
-        yield base
+def site(server: tuple[Any, str], store: Store) -> str:
+    """The address of the server, which serves `store` from now on."""
+    app, base = server
+    app.state.store = store
+    return base
 
 
 @pytest.fixture
