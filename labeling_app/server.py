@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
-from labeling_app import accounts, api, auth, start
+from labeling_app import accounts, api, auth, http_api, start, webhooks
 from labeling_app.guard import Guard
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
@@ -33,6 +33,7 @@ def create_api(store: Store) -> FastAPI:
     app.state.provider = None  # oidc.Provider, where people sign in through one
     app.include_router(auth.router)
     app.include_router(accounts.router)
+    app.include_router(http_api.router)
     app.include_router(api.router)
     app.include_router(start.router)
     app.mount("/ui", StaticFiles(directory=UI))
@@ -73,15 +74,16 @@ def serve_app(
     """Serve until interrupted. One process; routes run in its threads."""
     import uvicorn
 
-    uvicorn.run(
-        create_app(store),
-        host=host,
-        port=port,
-        log_level="warning",
-        ssl_certfile=certificate,
-        ssl_keyfile=certificate_key,
-        timeout_graceful_shutdown=5,
-    )
+    with webhooks.delivering(store):
+        uvicorn.run(
+            create_app(store),
+            host=host,
+            port=port,
+            log_level="warning",
+            ssl_certfile=certificate,
+            ssl_keyfile=certificate_key,
+            timeout_graceful_shutdown=5,
+        )
 
 
 def check_port(host: str, port: int) -> None:
@@ -104,7 +106,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http_error(_request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"message": error.detail}, status_code=error.status_code)
+        return JSONResponse({"message": error.detail}, status_code=error.status_code, headers=error.headers)
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)

@@ -73,13 +73,13 @@ def import_(
     ] = None,
 ) -> None:
     """Make ranking tasks of records with 2 to 8 outputs. Importing the same file twice adds nothing."""
-    from labeling_app import transfer
+    from labeling_app import imports
     from labeling_app.store.database import Store
 
     text = None if guideline is None else _read_text(guideline)
-    transfer.check_records(file)
-    done = transfer.import_records(
-        Store(db, create=True), transfer.read_records(file), project, overlap, text
+    looked = imports.look_through(file)
+    done = imports.import_records(
+        Store(db, create=True), imports.read_any(file, looked.format), project, overlap, text
     )
     print(f'Project "{done.project}": {done.added} tasks added, {done.present} were there already.')
     for reason, count in done.left_out.items():

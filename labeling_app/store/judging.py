@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from labeling_app.store import audit, forms, queue
+from labeling_app.store import audit, forms, outbox, queue
 from labeling_app.store.models import assignments, completions, drafts, flags, judgments, projects, tasks
 from labeling_app.store.queue import Refusal, lock_annotator, own_assignment, renew
 
@@ -93,6 +93,7 @@ def submit(
         _count(tx, task)
     if last is None or again:
         tx.execute(update(assignments).where(assignments.c.id == assignment["id"]).values(state="submitted"))
+    outbox.tell(tx, now, judgment["id"], task["id"])
     if answer.flag is not None:
         _add_flag(tx, assignment["id"], "flag", answer.flag, now)
     tx.execute(delete(drafts).where(drafts.c.assignment_id == assignment["id"]))

@@ -323,7 +323,9 @@ exports = Table(
 exported = Table(  # whose judgment of which task went out in which export: what `label forget` lists
     "exported",
     metadata,
-    Column("export_id", ForeignKey("exports.id", ondelete="CASCADE"), primary_key=True),
-    Column("task_id", ForeignKey("tasks.id"), primary_key=True),
-    Column("annotator_id", ForeignKey("annotators.id"), primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("export_id", ForeignKey("exports.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", ForeignKey("tasks.id"), nullable=False, index=True),
+    Column("annotator_id", ForeignKey("annotators.id"), index=True),  # null: a task without a judgment
+    UniqueConstraint("export_id", "task_id", "annotator_id"),
 )

@@ -109,16 +109,22 @@ def upgrade() -> None:
     )
     op.create_table(
         "exported",
+        sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("export_id", sa.Integer(), nullable=False),
         sa.Column("task_id", sa.Integer(), nullable=False),
-        sa.Column("annotator_id", sa.Integer(), nullable=False),
+        sa.Column("annotator_id", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(["annotator_id"], ["annotators.id"], name="fk_exported_annotator_id"),
         sa.ForeignKeyConstraint(
             ["export_id"], ["exports.id"], name="fk_exported_export_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name="fk_exported_task_id"),
-        sa.PrimaryKeyConstraint("export_id", "task_id", "annotator_id", name="pk_exported"),
+        sa.PrimaryKeyConstraint("id", name="pk_exported"),
+        sa.UniqueConstraint(
+            "export_id", "task_id", "annotator_id", name="uq_exported_export_id_task_id_annotator_id"
+        ),
     )
+    op.create_index("ix_exported_task_id", "exported", ["task_id"])
+    op.create_index("ix_exported_annotator_id", "exported", ["annotator_id"])
     op.create_table(
         "flags",
         sa.Column("id", sa.Integer(), nullable=False),
