@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Row, RowMapping, exists, func, insert, or_, select
@@ -67,6 +67,7 @@ def export_records(
     overwrite: bool = False,
     everything: bool = False,
     gold: bool = False,
+    actor: str = audit.COMMAND_LINE,
 ) -> Exported:
     """Write a project's records with their judgments; those without any only if `everything`.
 
@@ -95,7 +96,7 @@ def export_records(
             with store.write() as tx:
                 if _last_forgotten(tx) != seen:
                     raise UserError("texts were forgotten while they were exported; export once more")
-                _note(tx, row["id"], Path(out).name, writer.written, held)
+                _note(tx, actor, row["id"], Path(out).name, writer.written, held)
                 file.close()  # the file takes its name here, or the note is rolled back
                 undo.callback(_take_back, out)
             undo.pop_all()
@@ -125,18 +126,18 @@ def told_records(
         for task in connection.execute(select(tasks).where(tasks.c.id.in_(batch)).order_by(tasks.c.id)):
             plain = {"id": task.external_id, "prompt": task.prompt, **task.extra}
             record = msgspec.convert({**plain, "completions": outputs[task.id]}, Record)
-            rows, words = said.get(task.id, []), last_words.get(task.id, [])
+            made, words = said.get(task.id, []), last_words.get(task.id, [])
             own = {name: True for name in ("gold", "practice") if getattr(task, f"is_{name}")}
             record.judgments = [
                 *record.judgments,
-                *(_judgment(row, own) for row in rows),
+                *(_judgment(one, own) for one in made),
                 *(_last_word(row, own) for row in words),
             ]
-            for row in rows:
-                _add_rewrite(record, row)
+            for one in made:
+                _add_rewrite(record, one)
             if record.judgments or everything:
-                people = {row.annotator_id for row in rows} | {row.reviewer_id for row in words}
-                yield Told(record, task.id, people, len(rows) + len(words))
+                people = {one.row.annotator_id for one in made} | {row.reviewer_id for row in words}
+                yield Told(record, task.id, people, len(made) + len(words))
 
 
 def find_project(connection: Connection, name: str | None) -> RowMapping:
@@ -165,7 +166,7 @@ def _outputs(connection: Connection, batch: list[int]) -> dict[int, list[dict[st
     return outputs
 
 
-def _said(connection: Connection, batch: list[int]) -> dict[int, list[Any]]:
+def _said(connection: Connection, batch: list[int]) -> dict[int, list[_Said]]:
     """By task the newest revision of every judgment, in the order of time, with the flags that go with it."""
     rows = connection.execute(
         select(
@@ -191,18 +192,17 @@ def _said(connection: Connection, batch: list[int]) -> dict[int, list[Any]]:
     for flag in connection.execute(reasons):
         reason = {} if flag.reason is None else {"reason": flag.reason}
         raised.setdefault(flag.assignment_id, []).append({"kind": flag.kind, **reason})
-    said: dict[int, list[Any]] = {}
+    said: dict[int, list[_Said]] = {}
     for row in sorted(newest.values(), key=lambda row: row.id):
         said.setdefault(row.task_id, []).append(_Said(row, raised.get(row.assignment_id, [])))
     return said
 
 
-class _Said:
+class _Said(NamedTuple):
     """A row of `judgments` with its flags."""
 
-    def __init__(self, row: Row[Any], flags_: list[dict[str, Any]]) -> None:
-        self.row, self.flags = row, flags_
-        self.annotator_id: int = row.annotator_id
+    row: Row[Any]
+    flags: list[dict[str, Any]]
 
 
 def _judgment(said: _Said, own: dict[str, Any]) -> Judgment:
@@ -273,16 +273,16 @@ def _last_word(row: Row[Any], own: dict[str, Any]) -> Judgment:
 
 
 def _note(
-    tx: Connection, project_id: int, name: str, written: Written, held: list[dict[str, Any]]
+    tx: Connection, actor: str, project_id: int, name: str, written: Written, held: list[dict[str, Any]]
 ) -> None:
     now = utcnow()
     row = {"project_id": project_id, "name": name, "fingerprint": written.fingerprint, "rows": written.rows}
-    made = insert(exports).values(**row, actor=audit.COMMAND_LINE, created_at=now)
+    made = insert(exports).values(**row, actor=actor, created_at=now)
     number = tx.scalar(made.returning(exports.c.id))
     tx.execute(insert(exported), [{"export_id": number, **entry} for entry in held])
     # The name stands in `exports` alone, where it can be altered: somebody may have put a person's into it.
     after = {"export": number, "fingerprint": written.fingerprint, "rows": written.rows}
-    audit.append(tx, now, audit.COMMAND_LINE, "export", f"project/{project_id}", after=after)
+    audit.append(tx, now, actor, "export", f"project/{project_id}", after=after)
 
 
 def _last_forgotten(connection: Connection) -> int | None:

@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 
 from alignment.data.records import Record, decode_record
 from alignment.errors import UserError
-from labeling_app import transfer
+from labeling_app import exports, imports
 from labeling_app.auth import address_of, sentence, store_of, too_many
 from labeling_app.pages.api_docs import docs_page
 from labeling_app.store import feed, tokens
@@ -127,7 +127,7 @@ def add_tasks(
         with store.write() as tx:
             if not (create and token["project_id"] is None):
                 _project(tx, token, name)
-            done = transfer.import_into(tx, now, records, name, actor=f"token/{token['id']}")
+            done = imports.import_into(tx, now, records, name, actor=f"token/{token['id']}")
     except UserError as error:
         raise HTTPException(422, sentence(error)) from None
     except IntegrityError:
@@ -172,7 +172,7 @@ def export(
     folder = tempfile.TemporaryDirectory(prefix="alignkit-export-")
     out = Path(folder.name) / "API.jsonl"
     try:
-        transfer.export_records(store, out, name, everything=everything)
+        exports.export_records(store, out, name, everything=everything, actor=f"token/{token['id']}")
     except UserError as error:
         folder.cleanup()
         raise HTTPException(409, sentence(error)) from None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -160,7 +161,9 @@ def import_into(
     for batch in batches(_judgeable(records, done.left_out, row["asks"])):
         _insert_batch(tx, now, row, batch, done, priority_from)
     if not done.added and not done.present:
-        reasons = ", ".join(f"{count} with {reason}" for reason, count in done.left_out.items())
+        reasons = (
+            ", ".join(f"{count} with {reason}" for reason, count in done.left_out.items()) or "no record"
+        )
         raise UserError(f"there is nothing to rank in these records ({reasons}); nothing was imported")
     counts = {"added": done.added, "present": done.present, "left_out": dict(done.left_out)}
     audit.append(tx, now, actor, "import", f"project/{row['id']}", after=counts)
@@ -178,6 +181,10 @@ def _open_project(
 ) -> RowMapping:
     row = tx.execute(select(projects).where(projects.c.name == name)).mappings().first()
     if row is None:
+        if not re.fullmatch(r"[^/\x00-\x1f\x7f]{1,200}", name) or name != name.strip():
+            raise UserError(
+                f"{name!r} is no name for a project: 1 to 200 characters on one line, without a /"
+            )
         made = insert(projects).values(
             name=name,
             guideline=guideline or DEFAULT_GUIDELINE,

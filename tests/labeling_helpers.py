@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import RowMapping, insert, select
 
 from alignment.data.records import Completion, Message, Record, Source
-from labeling_app import transfer
+from labeling_app import imports
 from labeling_app.store import people
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.models import annotators
@@ -53,7 +53,7 @@ def add_people(store: Store, *logins: str) -> list[RowMapping]:
 
 
 def add_tasks(store: Store, count: int, overlap: int = 1, **options: Any) -> None:
-    transfer.import_records(store, make_records(count, **options), overlap=overlap)
+    imports.import_records(store, make_records(count, **options), overlap=overlap)
 
 
 @contextlib.contextmanager

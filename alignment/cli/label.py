@@ -95,10 +95,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write records with their judgments, as the reward stage takes them."""
-    from labeling_app import transfer
+    from labeling_app import exports
     from labeling_app.store.database import Store
 
-    done = transfer.export_records(Store(db), out, project, overwrite=overwrite, everything=everything)
+    done = exports.export_records(Store(db), out, project, overwrite=overwrite, everything=everything)
     print(f"{out}: {done.written.rows} records with {done.judgments} judgments made here.")
 
 

@@ -15,7 +15,7 @@ from labeling_helpers import PASSWORD, add_people, add_tasks, make_records
 from sqlalchemy import func, select
 
 from alignment.data.files import read_records
-from labeling_app import transfer
+from labeling_app import exports, imports
 from labeling_app.store.database import Store
 from labeling_app.store.models import drafts, judgments
 
@@ -71,7 +71,7 @@ def test_the_path(visit: Any, store: Store, tmp_path: Path, toy_model: str) -> N
     from reward import stage
 
     out = tmp_path / "ranked.jsonl"
-    transfer.export_records(store, out)
+    exports.export_records(store, out)
     records = list(read_records(out))
     assert [record.judgments[0].ranks for record in records] == [[2, 1, 2]] * 5
     assert all(0 <= record.judgments[0].seconds < 120 for record in records)
@@ -245,7 +245,7 @@ def test_signed_out_in_the_middle_of_a_task(visit: Any, store: Store) -> None:
 
 
 def test_two_people_see_their_own_order_and_no_source(visit: Any, store: Store) -> None:
-    transfer.import_records(store, make_records(1, outputs=8), overlap=2)
+    imports.import_records(store, make_records(1, outputs=8), overlap=2)
     orders = []
     for login in ("anna", "ben"):
         visitor = visit(login)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from alignment.data.records import Completion, Message, Record
-from labeling_app import transfer
+from labeling_app import imports
 from labeling_app.store.database import Store
 from labeling_app.store.models import judgments
 
@@ -24,7 +24,7 @@ def test_a_phone(visit: Any, store: Store, scheme: str) -> None:
         prompt=[Message("user", "p" * 120)],
         completions=[Completion(content=f"{n}. {text}") for n in range(8)],
     )
-    transfer.import_records(store, [record])
+    imports.import_records(store, [record])
     visitor = visit(
         viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True, color_scheme=scheme
     )
@@ -62,7 +62,7 @@ def test_conversations_and_raw_text(visit: Any, store: Store) -> None:
         ],
         completions=[Completion(content="**bold** and $x^2$"), Completion(content="")],
     )
-    transfer.import_records(store, [record])
+    imports.import_records(store, [record])
     page = visit().open()
     prompt = page.get_by_role("region", name="Prompt")
     expect(prompt.get_by_text("Be *brief*.")).to_be_visible()
@@ -117,9 +117,7 @@ def test_hostile_texts_run_nothing(visit: Any, store: Store) -> None:
         )
         for start in range(0, len(HOSTILE), 8)
     ]
-    transfer.import_records(
-        store, records, project="<img src=x onerror=alert(1)>${alert(1)}", guideline=every
-    )
+    imports.import_records(store, records, project="<img src=x onerror=alert(1)>${alert(1)}", guideline=every)
     visitor = visit("anna")
     visitor.context.add_init_script("window.ran = 0; window.alert = () => { window.ran += 1; };")
     page = visitor.open()

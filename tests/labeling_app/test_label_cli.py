@@ -77,7 +77,7 @@ def test_the_app_never_imports_torch_or_transformers(tmp_path: Path) -> None:
     """In a fresh process: build everything, pages included, and look at what was imported."""
     program = f"""
 import sys
-from labeling_app import api, auth, guard, render, server, transfer
+from labeling_app import api, auth, exports, guard, imports, render, server
 from labeling_app.store.database import Store
 render.render("$x$")
 server.create_app(Store("sqlite:///{tmp_path}/labels.db", create=True))

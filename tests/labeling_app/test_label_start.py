@@ -9,7 +9,7 @@ from labeling_helpers import add_people, add_tasks, make_records
 from sqlalchemy import select, text, update
 
 from alignment.data.records import Judgment
-from labeling_app import transfer
+from labeling_app import imports
 from labeling_app.store import audit, enrolment, gold, judging, queue
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.judging import Answer
@@ -20,7 +20,7 @@ def add_known(store: Store, count: int, start: int, *, practice: bool) -> None:
     records = make_records(count, start=start)
     for record in records:
         record.judgments = [Judgment(ranks=[1, 2, 3], rationale="Because.")]
-    transfer.import_records(store, records)
+    imports.import_records(store, records)
     with store.write() as tx:
         gold.mark(tx, utcnow(), "test", 1, records, practice=practice)
 

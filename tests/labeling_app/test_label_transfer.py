@@ -14,7 +14,7 @@ from alignment.data.files import read_records, write_records
 from alignment.data.records import Completion, Judgment, Message, Record
 from alignment.data.views import pairs_view
 from alignment.errors import UserError
-from labeling_app import transfer
+from labeling_app import exports, imports
 from labeling_app.store import audit, judging, queue
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.judging import Answer
@@ -30,13 +30,13 @@ def judge(store: Store, person, answer: Answer, number: int = 0) -> None:
 
 
 def export(store: Store, path: Path, **options) -> list[Record]:
-    transfer.export_records(store, path, overwrite=True, **options)
+    exports.export_records(store, path, overwrite=True, **options)
     return list(read_records(path))
 
 
 def test_an_export_gives_back_the_records_and_what_people_said(any_store: Store, tmp_path: Path) -> None:
     anna, ben = add_people(any_store, "anna", "ben")
-    transfer.import_records(any_store, make_records(3), overlap=2)
+    imports.import_records(any_store, make_records(3), overlap=2)
     judge(any_store, anna, Answer([2, 1, 1], seconds=0.0), 1)
     judge(any_store, ben, Answer([None] * 3, all_bad=True), 1)
     judge(any_store, anna, Answer([1, 2, 3]), 2)
@@ -76,7 +76,7 @@ def test_every_field_of_a_record_survives(any_store: Store, tmp_path: Path) -> N
     "meta":{"source":"test"}}"""
     (tmp_path / "in.jsonl").write_text(line.replace("\n", ""))
     (record,) = read_records(tmp_path / "in.jsonl")
-    transfer.import_records(any_store, [record])
+    imports.import_records(any_store, [record])
     assert export(any_store, tmp_path / "out.jsonl") == [record]
     (person,) = add_people(any_store, "anna")
     judge(any_store, person, Answer([1, 1]))
@@ -85,10 +85,10 @@ def test_every_field_of_a_record_survives(any_store: Store, tmp_path: Path) -> N
 
 
 def test_an_import_twice_is_an_import_once(any_store: Store) -> None:
-    assert transfer.import_records(any_store, make_records(5)).added == 5
-    done = transfer.import_records(any_store, [*make_records(7), *make_records(2)])
+    assert imports.import_records(any_store, make_records(5)).added == 5
+    done = imports.import_records(any_store, [*make_records(7), *make_records(2)])
     assert (done.added, done.present) == (2, 7)
-    assert transfer.import_records(any_store, make_records(2), project="other").added == 2
+    assert imports.import_records(any_store, make_records(2), project="other").added == 2
     with any_store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(tasks)) == 9
         assert connection.scalar(select(func.count()).select_from(completions)) == 27
@@ -96,22 +96,22 @@ def test_an_import_twice_is_an_import_once(any_store: Store) -> None:
 
 def test_an_export_can_be_imported_again(store: Store, tmp_path: Path) -> None:
     (person,) = add_people(store, "anna")
-    transfer.import_records(store, make_records(1))
+    imports.import_records(store, make_records(1))
     judge(store, person, Answer([1, 2, 3]))
     got = export(store, tmp_path / "out.jsonl")
-    assert transfer.import_records(store, got).present == 1
+    assert imports.import_records(store, got).present == 1
     other = Store(f"sqlite:///{tmp_path}/other.db", create=True)
-    transfer.import_records(other, got)
+    imports.import_records(other, got)
     assert export(other, tmp_path / "other.jsonl") == got
     other.close()
 
 
 def test_the_same_id_with_other_content_is_refused_whole(store: Store) -> None:
-    transfer.import_records(store, make_records(1))
+    imports.import_records(store, make_records(1))
     changed = make_records(3)
     changed[0].completions[1].content = "something else"
     with pytest.raises(UserError, match='record "record-0" is in project "default" with another prompt'):
-        transfer.import_records(store, reversed(changed))
+        imports.import_records(store, reversed(changed))
     with store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(tasks)) == 1
 
@@ -123,8 +123,8 @@ def test_what_cannot_be_ranked_is_counted(store: Store) -> None:
     )
     odd = [*make_records(1, outputs=1), *make_records(1, outputs=9, start=1), image]
     with pytest.raises(UserError, match="nothing to rank"):
-        transfer.import_records(store, odd)
-    done = transfer.import_records(store, [*odd, *make_records(1, start=5)])
+        imports.import_records(store, odd)
+    done = imports.import_records(store, [*odd, *make_records(1, start=5)])
     assert done.added == 1
     assert sum(done.left_out.values()) == 3
 
@@ -133,19 +133,19 @@ def test_records_without_an_id_get_one_that_lasts(store: Store, tmp_path: Path) 
     record = Record(
         prompt=[Message("user", "q")], completions=[Completion(content="a"), Completion(content="b")]
     )
-    transfer.import_records(store, [record])
-    assert transfer.import_records(store, [record]).present == 1
+    imports.import_records(store, [record])
+    assert imports.import_records(store, [record]).present == 1
     (got,) = export(store, tmp_path / "out.jsonl", everything=True)
     assert got.id is not None
 
 
 def test_overlap_and_guideline_can_change_later(store: Store) -> None:
     (anna, ben) = add_people(store, "anna", "ben")
-    transfer.import_records(store, make_records(2))
+    imports.import_records(store, make_records(2))
     judge(store, anna, Answer([1, 2, 3]))
     with store.read() as connection:
         assert connection.scalars(select(tasks.c.status).order_by(tasks.c.id)).all() == ["done", "open"]
-    transfer.import_records(store, make_records(2), overlap=2, guideline="New words.")
+    imports.import_records(store, make_records(2), overlap=2, guideline="New words.")
     judge(store, ben, Answer([1, 2, 3]))
     with store.read() as connection:
         rows = connection.execute(select(tasks.c.status, tasks.c.n_judgments).order_by(tasks.c.id)).all()
@@ -161,7 +161,7 @@ def test_overlap_and_guideline_can_change_later(store: Store) -> None:
 
 def test_only_the_newest_revision_is_exported(store: Store, tmp_path: Path) -> None:
     (person,) = add_people(store, "anna")
-    transfer.import_records(store, make_records(1))
+    imports.import_records(store, make_records(1))
     start = utcnow()
     with store.write() as tx:
         task = queue.lease_task(tx, person["id"], start)
@@ -176,7 +176,7 @@ def test_only_the_newest_revision_is_exported(store: Store, tmp_path: Path) -> N
 
 def test_a_late_judgment_says_so(store: Store, tmp_path: Path) -> None:
     (person,) = add_people(store, "anna")
-    transfer.import_records(store, make_records(1))
+    imports.import_records(store, make_records(1))
     start = utcnow()
     with store.write() as tx:
         task = queue.lease_task(tx, person["id"], start)
@@ -191,17 +191,17 @@ def test_a_late_judgment_says_so(store: Store, tmp_path: Path) -> None:
 def test_exports_name_their_project_and_never_overwrite(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there are: none"):
         export(store, tmp_path / "out.jsonl")
-    transfer.import_records(store, make_records(1), project="one")
+    imports.import_records(store, make_records(1), project="one")
     with pytest.raises(UserError, match="no judgments yet"):
         export(store, tmp_path / "out.jsonl")
-    transfer.import_records(store, make_records(1), project="two")
+    imports.import_records(store, make_records(1), project="two")
     with pytest.raises(UserError, match="--project; there are: one, two"):
         export(store, tmp_path / "out.jsonl")
     with pytest.raises(UserError, match='no project "three"'):
         export(store, tmp_path / "out.jsonl", project="three")
     export(store, tmp_path / "out.jsonl", project="two", everything=True)
     with pytest.raises(UserError, match="exists"):
-        transfer.export_records(store, tmp_path / "out.jsonl", "two", everything=True)
+        exports.export_records(store, tmp_path / "out.jsonl", "two", everything=True)
     with store.read() as connection:
         last = connection.execute(select(audit_log).order_by(audit_log.c.id.desc())).mappings().first()
     assert (last["action"], '"rows":1' in last["after"]) == ("export", True)
@@ -210,5 +210,5 @@ def test_exports_name_their_project_and_never_overwrite(store: Store, tmp_path: 
 def test_thousands_of_records(store: Store, tmp_path: Path) -> None:
     records = make_records(1234)
     write_records(tmp_path / "in.jsonl.gz", records)
-    transfer.import_records(store, read_records(tmp_path / "in.jsonl.gz"))
+    imports.import_records(store, read_records(tmp_path / "in.jsonl.gz"))
     assert export(store, tmp_path / "out.jsonl.zst", everything=True) == records
