@@ -97,7 +97,7 @@ def open_invitation(token: str, request: Request) -> Response:
 def show_invitation(request: Request) -> Response:
     """The form in which the person who was invited chooses a login and a password."""
     invitation = _invitation(request)
-    return _no_invitation() if invitation is None else HTMLResponse(invite_page(invitation["role"]))
+    return _no_invitation() if invitation is None else _invite_page(request, invitation)
 
 
 @router.post("/invite")
@@ -121,10 +121,10 @@ def accept_invitation(
             made = invitations.accept(tx, utcnow(), request.cookies[INVITE_COOKIE], login, hashed)
             token = people.start_session(tx, utcnow(), made["id"])
     except UserError as error:
-        return HTMLResponse(invite_page(invitation["role"], login, sentence(error)), status_code=422)
+        return _invite_page(request, invitation, login, sentence(error), 422)
     except IntegrityError:  # two people chose the same login at the same moment
         problem = "This login was taken just now; choose another."
-        return HTMLResponse(invite_page(invitation["role"], login, problem), status_code=409)
+        return _invite_page(request, invitation, login, problem, 409)
     response = enter(request, token)
     response.delete_cookie(INVITE_COOKIE, path="/invite", httponly=True, samesite="lax")
     return response
@@ -136,6 +136,13 @@ def _invitation(request: Request) -> RowMapping | None:
         return None
     with store_of(request).read() as connection:
         return invitations.find_invitation(connection, utcnow(), token)
+
+
+def _invite_page(
+    request: Request, invitation: RowMapping, login: str = "", problem: str = "", status: int = 200
+) -> Response:
+    page = invite_page(invitation["role"], login, problem, request.app.state.provider)
+    return HTMLResponse(page, status_code=status)
 
 
 def _no_invitation() -> Response:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
-from labeling_app import accounts, api, auth, http_api, start, webhooks
+from labeling_app import accounts, api, auth, http_api, oidc, single_sign_on, start, webhooks
 from labeling_app.guard import Guard
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
@@ -26,14 +26,15 @@ UI = Path(__file__).parent / "ui"
 log = logging.getLogger(__name__)
 
 
-def create_api(store: Store) -> FastAPI:
+def create_api(store: Store, provider: oidc.Provider | None = None) -> FastAPI:
     """Sign-in, the API and the gate around them, on this database; without the pages that Gradio draws."""
     app = FastAPI(title="alignkit labeling", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = store
     app.state.passwords = Passwords()
-    app.state.provider = None  # oidc.Provider, where people sign in through one
+    app.state.provider = provider
     app.include_router(auth.router)
     app.include_router(accounts.router)
+    app.include_router(single_sign_on.router)
     app.include_router(http_api.router)
     app.include_router(api.router)
     app.include_router(start.router)
@@ -43,12 +44,12 @@ def create_api(store: Store) -> FastAPI:
     return app
 
 
-def create_app(store: Store) -> FastAPI:
+def create_app(store: Store, provider: oidc.Provider | None = None) -> FastAPI:
     """The whole application. Imports gradio, which takes some seconds."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
 
-    app = create_api(store)
+    app = create_api(store, provider)
 
     def login_of(request: Request) -> str | None:
         annotator = auth.find_annotator(request, app.state.store)
@@ -70,14 +71,19 @@ def create_app(store: Store) -> FastAPI:
 
 
 def serve_app(
-    store: Store, host: str, port: int, certificate: Path | None = None, certificate_key: Path | None = None
+    store: Store,
+    host: str,
+    port: int,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+    provider: oidc.Provider | None = None,
 ) -> None:
     """Serve until interrupted. One process; routes run in its threads."""
     import uvicorn
 
     with webhooks.delivering(store):
         uvicorn.run(
-            create_app(store),
+            create_app(store, provider),
             host=host,
             port=port,
             log_level="warning",

@@ -1,8 +1,9 @@
 """`alignkit label`: serve the labeling app, take records in and out, make accounts."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +26,7 @@ PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking.")
 ]
 DEFAULT_DB = "sqlite:///labels.db"
+OIDC = "Signing in through an OpenID provider"
 
 
 @app.command()
@@ -34,6 +36,29 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM) to serve https with.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key (PEM).")] = None,
+    oidc_issuer: Annotated[
+        str | None, typer.Option(help="Address of the provider (its issuer).", rich_help_panel=OIDC)
+    ] = None,
+    oidc_client_id: Annotated[
+        str | None,
+        typer.Option(
+            help="This server's name at the provider; its secret is read from ALIGNKIT_OIDC_CLIENT_SECRET.",
+            rich_help_panel=OIDC,
+        ),
+    ] = None,
+    oidc_name: Annotated[
+        str, typer.Option(help="What the button says: Sign in with NAME.", rich_help_panel=OIDC)
+    ] = "your organisation",
+    oidc_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who gets an account without an invitation: an address, @domain or *. Can be repeated.",
+            rich_help_panel=OIDC,
+        ),
+    ] = None,
+    oidc_role: Annotated[
+        str, typer.Option(help="Role of those accounts: annotator or reviewer.", rich_help_panel=OIDC)
+    ] = "annotator",
 ) -> None:
     """Serve the app in which people rank outputs. A new database is made, an old one brought up to date."""
     from sqlalchemy import func, select
@@ -46,6 +71,9 @@ def serve(
         if path is not None and not path.is_file():
             raise UserError(f"there is no file {str(path)!r}")
     check_port(host, port)
+    provider = None
+    if oidc_issuer is not None:
+        provider = _provider(oidc_issuer, oidc_client_id, oidc_name, oidc_allow or [], oidc_role)
     store = Store(db, create=True)
     with store.read() as connection:
         accounts = connection.scalar(select(func.count()).select_from(annotators))
@@ -56,8 +84,11 @@ def serve(
         print(f"No accounts yet. In another terminal: alignkit label user add NAME --db {db}")
     if tls_cert is None and host not in ("127.0.0.1", "localhost", "::1"):
         print("Passwords travel in the clear without TLS: use --tls-cert and --tls-key, or a reverse proxy.")
-    print(f"Open {'https' if tls_cert else 'http'}://{shown}:{port}/ (Ctrl-C stops the server)", flush=True)
-    serve_app(store, host, port, tls_cert, tls_key)
+    address = f"{'https' if tls_cert else 'http'}://{shown}:{port}"
+    if provider is not None:
+        print(f"The provider must know this address: {address}/oidc/callback (or the same behind your proxy)")
+    print(f"Open {address}/ (Ctrl-C stops the server)", flush=True)
+    serve_app(store, host, port, tls_cert, tls_key, provider)
 
 
 @app.command("import")
@@ -145,6 +176,24 @@ def list_users(db: Database = DEFAULT_DB) -> None:
         rows = connection.execute(select(annotators).order_by(annotators.c.login)).all()
     for row in rows:
         print(f"{row.login}\t{row.role}\t{row.public_id}{'' if row.active else ' (inactive)'}")
+
+
+def _provider(issuer: str, client_id: str | None, name: str, allowed: list[str], role: str) -> Any:
+    """The OpenID provider, asked at once, so that a wrong issuer is told before anybody signs in."""
+    from labeling_app import oidc
+
+    if client_id is None:
+        raise UserError("--oidc-issuer needs --oidc-client-id")
+    secret = os.environ.get(oidc.SECRET_VARIABLE)
+    if secret is None:
+        raise UserError(f"set {oidc.SECRET_VARIABLE} to the client's secret (to nothing for a public client)")
+    rules = tuple(rule.strip().lower() for rule in allowed)
+    provider = oidc.Provider(oidc.Settings(issuer, client_id, secret or None, name, rules, role))
+    try:
+        provider.metadata()
+    except oidc.SignOnFailed:
+        print(f"The provider at {issuer} does not answer: nobody can sign in through it until it does.")
+    return provider
 
 
 def _password(from_stdin: bool) -> str:

@@ -51,12 +51,18 @@ def account_page(
     )
 
 
-def invite_page(role: str, login: str = "", problem: str = "") -> str:
-    """Where a person who was invited chooses a login and a password."""
+def invite_page(role: str, login: str = "", problem: str = "", provider: Any = None) -> str:
+    """Where a person who was invited chooses a login and a password, or goes to the oidc.Provider."""
+    elsewhere = ""
+    if provider is not None:
+        elsewhere = f"""
+<p class="or">or</p>
+<form method="post" action="/invite/oidc">
+<button type="submit" class="second">Sign in with {escape(provider.settings.name)}</button></form>"""
     article = "a" if role == "reviewer" else "an"
     return plain_page(
         "Make your account",
-        f"""<form method="post" action="/invite">
+        f"""<div class="card"><form method="post" action="/invite">
 <img src="/ui/icon.svg" alt="" width="48" height="48">
 <h1>Welcome</h1>
 <p class="lead">You are invited as {article} {escape(role)}. Choose how you sign in.</p>
@@ -67,7 +73,7 @@ def invite_page(role: str, login: str = "", problem: str = "") -> str:
 <p class="small" id="login-rule">Letters, digits and . @ + - _; it does not appear in exported data.</p>
 {_new_password()}
 <button type="submit">Make my account</button>
-</form>""",
+</form>{elsewhere}</div>""",
     )
 
 

@@ -60,7 +60,14 @@ def withdraw(tx: Connection, now: datetime, number: int, actor: str) -> None:
     audit.append(tx, now, actor, "invite withdraw", f"invitation/{number}")
 
 
-def accept(tx: Connection, now: datetime, token: str, login: str, password_hash: str) -> RowMapping:
+def accept(
+    tx: Connection,
+    now: datetime,
+    token: str,
+    login: str,
+    password_hash: str | None,
+    identity: people.Identity | None = None,
+) -> RowMapping:
     """Make the account that the invitation is for, and use the invitation up.
 
     Raises UserError if the invitation cannot be used (any more) or the login is no good.
@@ -73,7 +80,7 @@ def accept(tx: Connection, now: datetime, token: str, login: str, password_hash:
         raise UserError("this invitation was used already or has expired")
     login = people.free_login(tx, login)
     actor = f"invitation/{invitation.id}"
-    public_id = people.insert_annotator(tx, now, login, password_hash, invitation.role, actor)
+    public_id = people.insert_annotator(tx, now, login, password_hash, invitation.role, actor, identity)
     made = tx.execute(select(annotators).where(annotators.c.public_id == public_id)).mappings().one()
     tx.execute(update(invitations).where(i.id == invitation.id).values(used_by=made["id"]))
     return made

@@ -89,6 +89,12 @@ def free_login(connection: Connection, login: str) -> str:
     return login
 
 
+def unused_login(connection: Connection, wanted: str) -> str:
+    """`wanted`, or if it is somebody's, the same with some letters more. Raises UserError for odd signs."""
+    taken = connection.scalar(select(annotators.c.id).where(annotators.c.login == clean_login(wanted)))
+    return free_login(connection, wanted if taken is None else f"{wanted}-{secrets.token_hex(3)}")
+
+
 def insert_annotator(
     tx: Connection,
     now: datetime,
