@@ -17,15 +17,18 @@ from alignment.cli.data_rows import convert_rows
 from alignment.cli.data_terminal import listed, native_records, next_steps
 from alignment.cli.progress import progress
 from alignment.data import quality
-from alignment.data.detect import detect
+from alignment.data.detect import detect, first_rows
 from alignment.data.files import (
+    FOREIGN_SUFFIXES,
     Rejects,
+    data_files,
     rejected_path,
     remove,
     write_records,
 )
 from alignment.data.formats import FORMATS, columns, native, trl
-from alignment.data.formats.column_names import parse_mapping
+from alignment.data.formats.column_names import Names, parse_mapping, usual_names
+from alignment.data.formats.column_preferences import doubt
 from alignment.data.formats.foreign import checked, json_output
 from alignment.data.merge import Merged
 from alignment.data.records import Record, decode_record, json_schema, nearest
@@ -75,6 +78,8 @@ def convert(
         raise UserError("--style goes with --to trl")
     if names and columns not in (reader, writer):
         raise UserError("--column goes with --from columns or --to columns")
+    if reader is columns:
+        _warn_of_doubt(source, names)
     counted: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     with _rejects(on_error, target, overwrite) as rejects:
@@ -179,6 +184,14 @@ def _row_decoder(reader: ModuleType) -> Callable[[bytes, str], Record] | None:
     return checked(reader.decode) if hasattr(reader, "decode") else None
 
 
+def _warn_of_doubt(source: str, names: Names | None) -> None:
+    rows = first_rows(data_files(source, FOREIGN_SUFFIXES)[0])
+    used = names or (usual_names(rows[0]) if rows else None)
+    warning = doubt(used, rows) if used else None
+    if warning:
+        print(f"note: {warning}")
+
+
 def _format(name: str, option: str) -> ModuleType:
     if name not in FORMATS:
         raise UserError(f'{option}: there is no format "{name}"{nearest(name, set(FORMATS))}')
@@ -197,6 +210,11 @@ def _rejects(on_error: str, target: Path, overwrite: bool) -> Iterator[Rejects]:
     rejects = Rejects(temporary, stop=on_error == "raise")
     try:
         yield rejects
+    except UserError as error:
+        if rejects.stop and rejects.reasons:
+            raise UserError(f"{error} (--on-error skip sets such rows aside)") from None
+        raise
+    else:
         if rejects.count:
             os.replace(temporary, listing)
         elif overwrite:

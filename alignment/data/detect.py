@@ -38,7 +38,7 @@ def detect(paths: Paths) -> Detected:
             continue  # nothing to recognise it by; the importer says what is wrong with it
         found = recognised(rows)
         if found is None:
-            raise UserError(f"{file}: {_unknown(rows)}")
+            raise UserError(f"{file}: {_whole(file, rows[0]) or _unknown(rows)}")
         if first is None:
             first = file, found
         elif first[1].format != found.format:
@@ -47,7 +47,8 @@ def detect(paths: Paths) -> Detected:
                 "convert the files of one format at a time"
             )
     if first is None:
-        raise UserError(f"{', '.join(map(str, files[:3]))}: no row in the beginning of the file is an object")
+        reason = _spread(files[0]) or "no row in the beginning of the file is an object"
+        raise UserError(f"{', '.join(map(str, files[:3]))}: {reason}")
     return first[1]
 
 
@@ -87,8 +88,38 @@ def _unknown(rows: list[dict[str, Any]]) -> str:
     listed = ", ".join(f'"{key}"' for key in keys[:12]) + (", …" if len(keys) > 12 else "")
     return (
         f"no known format has rows with the keys {listed}; name the format with --from, or say which key "
-        "is what: --from columns --column prompt=KEY --column completion=KEY"
+        "is what: --column prompt=KEY, and demonstration=, chosen= and rejected=, or completion_1=, "
+        'completion_2= and preference= (docs/data.md, "Columns of any name"); or write records yourself'
     )
+
+
+def _spread(file: Path) -> str | None:
+    """What to do with objects over several lines; None where the file does not begin with one."""
+    if not file.name.endswith((".json", ".jsonl")):
+        return None
+    with file.open("rb") as raw:
+        start = raw.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
+    line, end, _ = start.partition(b"\n")
+    if not end or not line.startswith(b"{") or line.rstrip().endswith(b"}"):
+        return None
+    return f"a row must be on one line; jq -c . {file} > ROWS.jsonl puts each object on one"
+
+
+def _whole(file: Path, row: dict[str, Any]) -> str | None:
+    """What to do with one object that holds all rows, or all columns; None for what is a row."""
+    inner = list(row.values())
+    if all(isinstance(value, dict) and "0" in value for value in inner) or row.keys() >= {"columns", "data"}:
+        return 'a table by columns; write it by rows: DataFrame.to_json(FILE, orient="records")'
+    if len(inner) > 1 and all(isinstance(value, dict) and value.keys() == inner[0].keys() for value in inner):
+        return f"one object with a row under each key; jq -c '.[]' {file} > ROWS.jsonl takes them out"
+    lists = [key for key, value in row.items() if _are_rows(value)]
+    if len(lists) == 1 and recognised(row[lists[0]][:ROWS]) is not None:
+        return f'its rows are in "{lists[0]}"; jq -c \'.["{lists[0]}"][]\' {file} > ROWS.jsonl takes them out'
+    return None
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def first_rows(path: Path) -> list[dict[str, Any]]:

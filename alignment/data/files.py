@@ -63,6 +63,7 @@ class Rejects:
 
     def add(self, where: str, reason: str, row: bytes) -> None:
         if self.stop:
+            self.reasons.append(reason)
             raise UserError(reason)
         if self.path is not None:
             entry = {"where": where, "reason": reason, "row": row.decode("utf-8", "replace")}

@@ -1,14 +1,19 @@
 """CSV and TSV as rows of JSON, in a stream: a header first, then cells of text (RFC 4180).
 
-Cells may hold line ends, delimiters and doubled quotes; what a text means is for the format to say.
+Cells may hold line ends, delimiters and doubled quotes. What a text means is for the format to say; but a
+list of messages is one: as JSON, and as pandas and `datasets` print it into a table (Python's literals, with
+or without commas between the messages).
 """
 
 from __future__ import annotations
 
+import ast
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,6 +21,8 @@ from alignment.data.lines import raw_lines
 from alignment.errors import UserError
 
 TABLES = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst")
+_MESSAGES = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:.*\]\s*$""", re.DOTALL)
+_BETWEEN = re.compile(r"\}\s+\{(?=['\"](?:role|content|from|value)['\"]:)")
 LONGEST_CELL = 1 << 27  # characters; a quote that is never closed is told before it swallows a large file
 
 
@@ -52,7 +59,35 @@ def table_rows(path: Path) -> Iterator[tuple[str, bytes]]:
             reason = f"{len(cells)} cells, but the header has {len(header)}"
             yield f"{where} ({reason})", msgspec.json.encode("".join(lines.taken))
         else:
-            yield where, msgspec.json.encode(dict(zip(header, cells, strict=True)))
+            row = {name: _value(cell) for name, cell in zip(header, cells, strict=True)}
+            unclear = next((name for name, value in row.items() if value is None), None)
+            if unclear is None:
+                yield where, msgspec.json.encode(row)
+            else:
+                reason = (
+                    f'"{unclear}" seems to be a list of messages, and is neither JSON nor Python; '
+                    "save the table as JSONL or Parquet"
+                )
+                yield f"{where} ({reason})", msgspec.json.encode("".join(lines.taken))
+
+
+def _value(cell: str) -> Any:
+    """The list of messages that a cell holds, else its text; None for what seems one and cannot be read."""
+    if not _MESSAGES.match(cell):
+        return cell
+    try:
+        found = msgspec.json.decode(cell)
+    except msgspec.DecodeError:
+        try:
+            found = ast.literal_eval(_BETWEEN.sub("}, {", cell.strip()))
+            msgspec.json.encode(found)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            return None
+    keys = [{"role", "content"}, {"from", "value"}]
+    chat = isinstance(found, list) and all(
+        isinstance(turn, dict) and any(names <= turn.keys() for names in keys) for turn in found
+    )
+    return found if chat else cell
 
 
 class _Lines:

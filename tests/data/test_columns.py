@@ -115,6 +115,53 @@ def test_the_best_of_three_is_better_than_each_and_the_others_are_not_tied(tmp_p
     assert [columns.rows(record) for record in found] == [[row] for row in rows]
 
 
+STATED = {
+    "preference_from_0": ((0, 1, "y", "tie", "", "b"), ([1, 2], [2, 1], [2, 1], [1, 1], None, [2, 1])),
+    "preference": ((1, 2, "X", 0, None, "a"), ([1, 2], [2, 1], [1, 2], [1, 1], None, [1, 2])),
+}
+
+
+@pytest.mark.parametrize("target", STATED)
+def test_numbers_of_the_better_one_count_from_0_or_from_1(target: str, tmp_path: Path) -> None:
+    cells, ranks = STATED[target]
+    rows = [{"q": "a", "x": "1", "y": "2", "best": best} for best in cells]
+    mapping = ("prompt=q", "completion_1=x", "completion_2=y", f"{target}=best")
+    found = read_rows(tmp_path / "in.jsonl", rows, *mapping)
+    assert [record.judgments[0].ranks if record.judgments else None for record in found] == list(ranks)
+    assert [columns.rows(record) for record in found] == [[row] for row in rows]
+    rows[0]["best"] = 2 if target == "preference_from_0" else 3
+    with pytest.raises(UserError, match=r"line 1: \"best\" is [23]; give a number from"):
+        read_rows(tmp_path / "in.jsonl", rows, *mapping)
+
+
+def test_a_signed_preference_has_a_strength(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "response1": "1", "response2": "2", "overall_preference": n} for n in (-3, 0, 2)]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = list(columns.read(path))  # HelpSteer's own names
+    assert [record.judgments[0].comparisons for record in found] == [
+        [Comparison(0, 1, strength=3)], None, [Comparison(1, 0, strength=2)],
+    ]  # fmt: skip
+    assert found[1].judgments[0].ranks == [1, 1]
+    assert [columns.rows(record) for record in found] == [[row] for row in rows]
+
+
+def test_a_judged_answer_is_no_demonstration(tmp_path: Path) -> None:
+    names = usual_names({"prompt": "a", "response": "b", "helpfulness": 3, "verbosity": None})
+    assert names == {
+        "prompt": "prompt", "completion": "response", "rating.helpfulness": "helpfulness",
+        "rating.verbosity": "verbosity",
+    }  # fmt: skip
+    unsafe = {"prompt": "a", "response": "b", "is_safe": False}
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(unsafe))
+    (record,) = columns.read(path)
+    assert record.demonstrations is None
+    assert record.judgments == [Judgment(labels=[False])]
+    said_otherwise = {"prompt": "a", "response": "b", "quality": "high", "label": "physics"}
+    assert usual_names(said_otherwise) == {"prompt": "prompt", "demonstration": "response"}
+
+
 def test_a_text_without_a_prompt_is_written_with_an_empty_list() -> None:
     record = Record([], completions=[Completion(content="Once upon a time.")], demonstrations=[0])
     (row,) = columns.rows(record)
@@ -146,6 +193,7 @@ MAPPINGS = {
     ("prompt=a", "label=b"): "name it: --column completion=COLUMN",
     ("prompt=a", "completion_2=b"): "without gaps",
     ("prompt=a", "completion_1=b", "preference=c"): "needs completion_1 and completion_2",
+    ("prompt=a", "completion_1=b", "completion_2=c", "preference=d", "preference_from_0=e"): "choose one",
     ("prompt=a", "chosen=b", "rejected=c", "completion=d"): "choose one of",
 }
 
@@ -286,6 +334,11 @@ def test_records_that_need_different_columns_are_refused_and_a_mapping_settles_i
         (["question", "chosen", "rejected"], "chosen"),
         (["prompt", "completion", "label"], "label"),
         (["prompt", "completion_1", "completion_2", "preference"], "preference"),
+        (["Prompt", "Response A", "Response B", "Preferred"], "preference"),
+        (["prompt", "response_0", "response_1", "better_response_id"], "preference_from_0"),
+        (["prompt", "answer_1", "answer_2", "winner", "annotator"], "judge"),
+        (["prompt", "response_1", "response_2"], None),
+        (["prompt", "response_1", "response_3", "winner"], None),
         (["answer", "label"], None),
         (["text"], None),
         (["prompt", "prompt_id"], None),
@@ -309,6 +362,9 @@ def test_the_command_takes_a_mapping_and_writes_tables(tmp_path: Path) -> None:
     renamed = [option.replace("=f", "=prompt") for option in mapping]
     run(tmp_path / "out.jsonl", tmp_path / "renamed.tsv", "--to", "columns", *renamed)
     assert (tmp_path / "renamed.tsv").read_text().startswith("prompt\tg\tb")
+    (tmp_path / "zero.csv").write_text("q,x,y,best\na,1,2,0\na,1,2,1\n")
+    zero = [f"--column={one}" for one in ("prompt=q", "completion_1=x", "completion_2=y", "preference=best")]
+    assert "preference_from_0=best" in run(tmp_path / "zero.csv", tmp_path / "z.jsonl", *zero)
     assert "--column goes with" in run(
         tmp_path / "in.csv", tmp_path / "x.jsonl", "--from", "alpaca", *mapping
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,28 @@ def test_what_nobody_knows_is_refused_by_its_keys(row: dict[str, Any], tmp_path:
     with pytest.raises(UserError, match=r"in\.jsonl: no known format has rows with the keys") as error:
         detect(path)
     assert all(f'"{key}"' in str(error.value) for key in row)
-    assert "--from columns --column" in str(error.value)
+    assert "--column prompt=" in str(error.value)
+
+
+GIVEN = {"instruction": "a", "input": "", "output": "b"}
+WHOLE = {
+    "the rows under one key": ({"version": 1, "train": [GIVEN, GIVEN]}, 'in "train"; jq -c \'.["train"][]\''),
+    "a row under each key": ({"x": GIVEN, "y": GIVEN}, "jq -c '.[]'"),
+    "pandas, by columns": ({"a": {"0": "x", "1": "y"}, "b": {"0": "x", "1": "y"}}, 'orient="records"'),
+    "pandas, split": ({"columns": ["a"], "index": [0], "data": [["x"]]}, 'orient="records"'),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_of_one_object_is_told_how_to_become_rows(name: str, tmp_path: Path) -> None:
+    content, sentence = WHOLE[name]
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        detect(path)
+    path.write_text(json.dumps(content, indent=2))
+    with pytest.raises(UserError, match=r"on one line; jq -c \. .*in\.json > ROWS\.jsonl"):
+        detect(path)
 
 
 def test_the_guide_has_every_format() -> None:

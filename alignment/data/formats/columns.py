@@ -14,6 +14,8 @@
 | chosen, rejected | two answers, the first the better one |
 | completion_1, completion_2, … | answers to compare |
 | preference | the better of these: its number, letter or column; 0, tie, both or equal; empty: not judged |
+| preference_from_0 | the same, where the numbers count from 0 |
+| preference_signed | of two: below 0 the first is better, above 0 the second, by that strength; 0 is a tie |
 | judge | who judged |
 | id | the record's id |
 | tags | words, a list or separated by commas, for meta.tags |
@@ -26,7 +28,6 @@ names are looked for (question and answer, prompt and response, instruction, con
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -35,16 +36,16 @@ import msgspec
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import compared, foreign
-from alignment.data.formats.column_names import NUMBERED, Names, usual_names
+from alignment.data.formats.column_names import NUMBERED, PREFERENCES, Names, is_conversation, usual_names
+from alignment.data.formats.column_preferences import prefer, preferred
 from alignment.data.formats.kept import keep, note, restore
 from alignment.data.pairs import best_completion, judgment_votes
-from alignment.data.records import Comparison, Completion, Judgment, Message, Record, nearest, record_id
+from alignment.data.records import Completion, Judgment, Message, Record, nearest, record_id
 from alignment.errors import UserError
 
 Row = foreign.Row
 NAME = "columns"
 _GOOD, _BAD = ("true", "1", "yes", "good", "1.0"), ("false", "0", "no", "bad", "0.0")
-_TIES = ("0", "tie", "tied", "both", "equal", "same", "draw")
 _messages = msgspec.json.Decoder(list[Message])
 
 
@@ -59,9 +60,7 @@ def recognise(row: Row) -> str | None:
 
 def _is_said(value: Any) -> bool:
     """Whether this can be in a column: a text, a number, nothing, or a list of messages."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(turn, dict) and "role" in turn for turn in value)
-    return not isinstance(value, dict)
+    return is_conversation(value) if isinstance(value, list) else not isinstance(value, dict)
 
 
 def read(paths: Paths, rejects: Rejects | None = None, names: Names | None = None) -> Iterator[Record]:
@@ -156,8 +155,9 @@ def _judgment(row: Row, names: Names, where: str, count: int) -> Judgment | None
     judgment = Judgment(by=compared.name(row.get(names.get("judge", ""))))
     if "chosen" in names and count > 1:
         judgment.ranks = [1, 2, *[None] * (count - 2)]
-    if "preference" in names and count > 1:
-        _prefer(judgment, row.get(names["preference"]), names, where)
+    for target in PREFERENCES:
+        if target in names and count > 1:
+            prefer(judgment, row.get(names[target]), names, target, where)
     rest: list[Any] = [None] * (count - 1)
     if "label" in names and (label := _label(row.get(names["label"]), where, names["label"])) is not None:
         judgment.labels = [label, *rest]
@@ -181,32 +181,6 @@ def _label(value: Any, where: str, column: str) -> bool | None:
     if word:
         raise UserError(f'{where}: "{column}" is {value!r}; a label is {", ".join(_GOOD[:4] + _BAD[:4])}')
     return None
-
-
-def _prefer(judgment: Judgment, value: Any, names: Names, where: str) -> None:
-    """Put the preferred one of the numbered completions, or the tie, into the judgment."""
-    numbered = [target for target in names if NUMBERED.fullmatch(target)]
-    column = names["preference"]
-    word = compared.text(value, where, column).strip()
-    count = len(numbered)
-    if not word:
-        return
-    if word.lower() in _TIES:
-        judgment.ranks = [1] * count
-        return
-    columns = [names[f"completion_{number}"] for number in range(1, count + 1)]
-    best = (
-        columns.index(word) if word in columns else "abcdefghi".find(word.lower()) if len(word) == 1 else -1
-    )
-    if best < 0 and re.fullmatch(r"[0-9]{1,9}(\.0)?", word):
-        best = int(float(word)) - 1
-    if not 0 <= best < count:
-        raise UserError(f'{where}: "{column}" is {value!r}; give a number from 1 to {count}, or 0 for a tie')
-    if count == 2:
-        judgment.ranks = [2, 2]
-        judgment.ranks[best] = 1
-    else:  # the others are worse than the best; nobody said that they tie
-        judgment.comparisons = [Comparison(best, other) for other in range(count) if other != best]
 
 
 def _note_meta(record: Record, row: Row, names: Names) -> None:
@@ -350,22 +324,9 @@ def _numbered_rows(record: Record, count: int) -> list[Row]:
         return []
     base = {f"completion_{k + 1}": _value(record.completions[k]) for k in range(count)}
     return [
-        base | _judge(judgment) | {"preference": _preferred(judgment, count)} for judgment in record.judgments
+        base | _judge(judgment) | {target: preferred(judgment, count, target) for target in PREFERENCES}
+        for judgment in record.judgments
     ] or [base]
-
-
-def _preferred(judgment: Judgment, count: int) -> int | None:
-    """The number of the completion that beats all others; 0 where all tie; None for neither."""
-    wins: Counter[int] = Counter()
-    ties = 0
-    for a, b, p, _ in [] if judgment.all_bad else judgment_votes(judgment):
-        if a < count and b < count:
-            ties += p == 0.5
-            wins[a if p > 0.5 else b] += p != 0.5
-    if ties and ties == count * (count - 1) // 2:
-        return 0
-    best = [index for index, times in wins.items() if times == count - 1]
-    return best[0] + 1 if best else None
 
 
 def _single_rows(record: Record) -> list[Row]:

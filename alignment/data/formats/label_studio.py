@@ -10,10 +10,12 @@ Old exports call annotations "completions".
 The replies are the entries of a list with ids ({id, title, body}: List and Ranker), else the fields of `data`
 called answer1, response_2, text1, chosen and the like. The prompt is what is called prompt, instruction,
 question, input, context, chat, …; else the only text that is left; where that leaves it open, the task is
-refused. Every annotation is one judgment: by completed_by, at created_at, seconds = lead_time. Pairwise and
-Ranker give the order; a Rating belongs to the reply that it points to, or names; Choices that name a reply, a
-tie or neither prefer, tie or call bad; a TextArea is the rationale (called reason, comment, …) or a reply to
-imitate (called correction, response, …, or the only thing asked). Other results stay in the judgment's
+refused. A chat that ends with the assistant, without other replies, is a prompt and its reply.
+
+Every annotation is one judgment: by completed_by, at created_at, seconds = lead_time. Pairwise and Ranker
+give the order; a Rating belongs to the reply that it points to, or names; Choices that name a reply, a tie or
+neither prefer, tie or call bad; a TextArea is the rationale (called reason, comment, …) or a reply to imitate
+(called correction, response, …, or the only thing asked). Other results stay in the judgment's
 meta.label_studio.result. Cancelled annotations are in meta.label_studio.unvoted, and vote not.
 """
 
@@ -28,7 +30,7 @@ from typing import Any
 import msgspec
 
 from alignment.data.files import Paths, Rejects
-from alignment.data.formats import annotation, foreign
+from alignment.data.formats import annotation, compared, foreign
 from alignment.data.formats.foreign import Row
 from alignment.data.formats.kept import decode_object, keep, note, restore
 from alignment.data.formats.label_studio_results import VALUE_KEYS, read_results, usual_results
@@ -112,7 +114,11 @@ def _read_data(record: Record, data: Row, where: str) -> list[str]:
     fields = annotation.find_fields(data, set(), f"{where}: data", apart=listed is not None)
     asked = {name: data[name] for name in fields.prompt}
     record.prompt = annotation.prompt_turns(data, fields.prompt, where)
-    if listed is None:
+    chat = ""
+    if listed is None and not fields.completions and record.prompt and record.prompt[-1].role == "assistant":
+        record.completions = [foreign.reply([record.prompt.pop()])]
+        names = [chat := fields.prompt[-1]]  # what the results are about
+    elif listed is None:
         names = fields.completions
         record.completions = [annotation.completion_of(data[name], f"{where}: {name}") for name in names]
     else:
@@ -123,9 +129,10 @@ def _read_data(record: Record, data: Row, where: str) -> list[str]:
         record,
         NAME,
         {
-            "asked": asked if len(asked) > 1 else {},
-            "prompt": fields.prompt if len(asked) == 1 and fields.prompt != ["prompt"] else [],
-            "answers": names if listed is None and names != usual_names(len(names)) else [],
+            "chat": chat,
+            "asked": asked if len(asked) > 1 and not chat else {},
+            "prompt": fields.prompt if len(asked) == 1 and not chat and fields.prompt != ["prompt"] else [],
+            "answers": names if listed is None and not chat and names != usual_names(len(names)) else [],
             "list": listed if listed != "items" else "",
             "few": listed is not None and len(names) < 3,
             "spread": listed is None and len(names) > 2,
@@ -162,15 +169,16 @@ def _listed_completion(item: Row, index: int) -> Completion:
 
 def _hear(record: Record, results: list[Row], names: list[str], given: Row, where: str) -> None:
     """Add the judgment of one annotation."""
-    who, seconds = given.get("completed_by"), given.get("lead_time")
+    who = given.get("completed_by")
     by = _text(who.get("email") or who.get("id")) if isinstance(who, dict) else _text(who)
     first, *more = read_results(results, names, by, where)
     rest = {key: value for key, value in given.items() if key != "result"}
     judgment = first.judgment
     if isinstance(given.get("created_at"), str):
         judgment.at = rest.pop("created_at")
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
-        judgment.seconds = float(rest.pop("lead_time"))
+    if (seconds := _seconds(given.get("lead_time"))) is not None:
+        judgment.seconds = seconds
+        del rest["lead_time"]
     if by is not None and who == _number(by):
         rest.pop("completed_by")
     if given.get("result") != usual_results(judgment, first.corrections, names) or more:
@@ -187,9 +195,29 @@ def _hear(record: Record, results: list[Row], names: list[str], given: Row, wher
     record.judgments = [*record.judgments, judgment, *(other.judgment for other in more)]
 
 
+def _seconds(value: Any) -> float | None:
+    """The time that an annotation took, a text in tables; None for what is none."""
+    try:
+        seconds = compared.number(value, "", "lead_time")
+    except UserError:
+        return None
+    return seconds if seconds is not None and seconds >= 0 else None
+
+
 def _widen(record: Record) -> None:
     for judgment in record.judgments:
         annotation.widen(judgment, len(record.completions))
+
+
+def _entries(value: Any) -> list[Row]:
+    """The objects of a control's column: a list of them, one alone, or either as JSON text (in a table)."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            return []
+    entries = value if isinstance(value, list) else [value]
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _flat(row: Row, where: str) -> Record:
@@ -197,10 +225,10 @@ def _flat(row: Row, where: str) -> Record:
     results = [
         {"from_name": key, "type": kind, "value": entry}
         for key, value in row.items()
-        if isinstance(value, list) and key not in _FLAT
-        for entry in value
+        if key not in _FLAT
+        for entry in _entries(value)
         for kind, name in VALUE_KEYS.items()
-        if isinstance(entry, dict) and name in entry and "id" not in entry and "role" not in entry
+        if name in entry and "id" not in entry and "role" not in entry
     ]
     controls = {result["from_name"] for result in results}
     data = {key: value for key, value in row.items() if key not in _FLAT and key not in controls}
@@ -259,6 +287,9 @@ def _usual_data(record: Record) -> tuple[Row, list[str]]:
     own = [completion for completion in record.completions if "control" not in _kept(completion)]
     asked = kept.get("asked")
     data: Row = dict(kept.get("data", {}))
+    if kept.get("chat") and len(own) == 1:
+        data[kept["chat"]] = msgspec.to_builtins(record.prompt + own[0].turns())
+        return data, [kept["chat"]]
     if asked and annotation.prompt_turns(asked, list(asked), "meta") == record.prompt:
         data |= asked
     elif record.prompt:

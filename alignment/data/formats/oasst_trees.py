@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from alignment.data.formats import compared
 from alignment.data.formats.turns import notes_of, part
 from alignment.data.records import Completion, Judgment, Message, Parent, Record, Role, Source, record_id
 from alignment.errors import UserError
@@ -94,11 +95,15 @@ def _completion(node: _Node) -> Completion:
 
 
 def _rank(value: Any, where: str) -> int | None:
-    if value is None:
+    try:
+        rank = compared.number(value, where, "rank")  # in a table it is a text
+    except UserError:
+        rank = -1.0
+    if rank is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**31 or value % 1:
+    if not 0 <= rank < 2**31 or rank % 1:
         raise UserError(f'{where}: "rank" is {value!r}; it must be 0 (the best), 1, …, or null')
-    return int(value) + 1
+    return int(rank) + 1
 
 
 def _nested(prompt: Row, where: str) -> list[_Node]:
