@@ -5,20 +5,11 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-
-class _ConfigFirst(TyperGroup):
-    """A group whose first argument, where it is no command's name, is the config of `run`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
+from alignment.cli.groups import ConfigFirst
 
 app = typer.Typer(
-    cls=_ConfigFirst,
+    cls=ConfigFirst,
     no_args_is_help=True,
     subcommand_metavar="CONFIG [KEY=VALUE]... [--overwrite] [--resume]",
     help="Compare models: win rates with intervals, KL, lengths, controls, and a report on one page.",
