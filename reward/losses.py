@@ -34,7 +34,7 @@ def pairwise_loss(
 
 
 def plackett_luce(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
-    """(R,) negative log-likelihood in nats of each ranking, drawn best first, each by softmax of what is left.
+    """(R,) negative log-likelihood in nats of each ranking, drawn best first by a softmax over what is left.
 
     scores: (R, K); ranks: (R, K) int64, 1 is best, equal ranks are tied, 0 marks an empty place. A group of d
     tied completions is counted by Efron's method: its d factors have as denominators what is left, less l/d
@@ -56,7 +56,7 @@ def plackett_luce(scores: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
 
 
 def choices(ranks: torch.Tensor) -> torch.Tensor:
-    """(R,) how many choices a ranking (R, K) is made of: its completions less the last, which is no choice."""
+    """(R,) how many choices a ranking (R, K) is made of: the last completion that is left is none."""
     return (ranks > 0).sum(-1) - 1
 
 
