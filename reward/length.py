@@ -2,9 +2,9 @@
 
 Judges may prefer a longer answer for its length. The reward model is trained as one of two experts whose
 log-odds add up: P(a beats b) = σ(s_a − s_b + γ·(log n_a − log n_b)), n the tokens of a completion. γ is
-fitted first, by maximum likelihood without s, and then held; scoring leaves it out, so s has no need to repeat what
-length says. This is the bias product of Clark et al., arXiv 1909.03683, section 3.2.2 (and He et al., arXiv
-1908.10763), with a term for length as in length-controlled AlpacaEval (Dubois et al., arXiv 2404.04475).
+fitted first, by maximum likelihood without s, and then held; scoring leaves it out, so s has no need to
+repeat what length says. This is the bias product of Clark et al., arXiv 1909.03683, section 3.2.2 (He et al.,
+arXiv 1908.10763), with a term for length as in length-controlled AlpacaEval (Dubois et al., 2404.04475).
 """
 
 from __future__ import annotations

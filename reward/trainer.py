@@ -7,21 +7,36 @@ completions costs four forward passes instead of twelve, and no completion is se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from trl import RewardTrainer
 
 from alignment.backend.batching import LengthGroupedSampler, pad_right
-from reward.losses import centering_penalty, pairwise_loss, wins
+from alignment.errors import UserError
+from reward.losses import centering_penalty, choices, pairwise_loss, plackett_luce, wins
+
+Batch = dict[str, Any]
 
 
 class ComparisonTrainer(RewardTrainer):
-    """Rows are the comparisons of one prompt, as `reward.stage.comparisons` makes them.
+    """Rows are what is known of one prompt's completions, as `reward.rows` makes them.
 
     The model must read its score at the last attended token (alignment.backend.models.load_reward_model): TRL
-    leaves that to transformers, which looks for pad ids.
+    leaves that to transformers, which looks for pad ids. It may have several outputs, the members of an
+    ensemble: the loss is the mean of theirs. smoothing: of the labels of pairs (see losses.pairwise_loss).
     """
+
+    args: Any  # a RewardConfig
+
+    def __init__(self, model: Any, smoothing: float = 0.0, **options: Any) -> None:
+        self.smoothing = smoothing
+        self._tallies: list[torch.Tensor] = []
+        config = model.config.get_text_config()
+        outputs, config.num_labels = config.num_labels, 1  # which TRL insists on
+        super().__init__(model=model, **options)
+        config.num_labels = outputs
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Rows come tokenized."""
@@ -30,25 +45,88 @@ class ComparisonTrainer(RewardTrainer):
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Bradley-Terry loss over all pairs of a batch (see ComparisonCollator)."""
-        args: Any = self.args
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        scores = outputs.logits.squeeze(-1).float()
-        better, worse = scores[inputs["better"]], scores[inputs["worse"]]
-        loss = pairwise_loss(better, worse, inputs.get("margin"), inputs["weight"])
-        if args.center_rewards_coefficient is not None:
-            loss = loss + args.center_rewards_coefficient * centering_penalty(better, worse)
+        """The loss of a batch (see ComparisonCollator), the mean over its choices whatever its parts."""
+        losses: list[torch.Tensor] = []
+        for part in inputs.get("parts", [inputs]):
+            loss, tally, outputs = self._part_loss(model, part)
+            losses.append(loss)
+            self._tallies.append(tally)
+        if "share" not in inputs:
+            self._record(model.training)
+        total = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+        return (total, outputs) if return_outputs else total
+
+    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One backward pass a part: no more than a part's activations are held at a time."""
+        if "parts" not in inputs:
+            return super().training_step(model, inputs, num_items_in_batch)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise UserError("token_budget does not go with sharded training: leave it out")
+        parts, losses = inputs["parts"], []
+        for number, part in enumerate(parts, 1):
+            last = number == len(parts)
+            # ranks may have different numbers of parts: their gradients meet at the last one
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        self._record(training=True)
+        return torch.stack(losses).sum()
+
+    def _part_loss(self, model: Any, part: Batch) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """A part's share of the loss, its share of the metrics (accuracy, margin, reward), the outputs."""
+        outputs = model(input_ids=part["input_ids"], attention_mask=part["attention_mask"])
+        scores = outputs.logits.float()  # (N, M)
+        level = scores + part["offset"][:, None] if "offset" in part else scores
+        kind = self._ranking_loss if "ranks" in part else self._pair_loss
+        loss, better, worse = kind(part, level)
+        share = part.get("share", 1.0)
         with torch.no_grad():
+            better, worse = better.mean(-1), worse.mean(-1)
             values = torch.stack([wins(better, worse).mean(), (better - worse).mean(), scores.mean()])
-            values = self.accelerator.gather_for_metrics(values.unsqueeze(0)).mean(dim=0).tolist()
-        mode = "train" if model.training else "eval"
-        for name, value in zip(("accuracy", "margin", "mean_reward"), values, strict=True):
+        return loss * share, values * share, outputs
+
+    def _pair_loss(self, part: Batch, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        better, worse = level[part["better"]], level[part["worse"]]  # (P, M)
+        weight = part["weight"][:, None]
+        if "draws" in part:
+            weight = weight * part["draws"]
+        margin = part["margin"][:, None] if "margin" in part else None
+        loss = pairwise_loss(better, worse, margin, weight, self.smoothing)
+        coefficient = self.args.center_rewards_coefficient
+        if coefficient is not None:
+            loss = loss + coefficient * centering_penalty(better, worse)
+        return loss, better, worse
+
+    def _ranking_loss(
+        self, part: Batch, level: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ranks, scores = part["ranks"], level[part["places"]]  # (R, K), (R, K, M)
+        losses = torch.stack([plackett_luce(column, ranks) for column in scores.unbind(-1)], dim=1)
+        if "draws" in part:
+            losses = losses * part["draws"]
+        count = choices(ranks)[:, None]
+        total = count.sum() * losses.shape[1]
+        loss = losses.sum() / total
+        present = (ranks > 0)[..., None]
+        coefficient = self.args.center_rewards_coefficient
+        if coefficient is not None:  # twice the mean: of a pair the sum, as in `centering_penalty`
+            mean = (scores * present).sum(1) / present.sum(1)
+            loss = loss + coefficient * (count * (2 * mean).square()).sum() / total
+        best = ranks.masked_fill(ranks == 0, 1 << 30).argmin(1)
+        worst, row = ranks.argmax(1), torch.arange(len(ranks), device=ranks.device)
+        return loss, scores[row, best], scores[row, worst]
+
+    def _record(self, training: bool) -> None:
+        """Metrics of the parts since the last call, which were a batch."""
+        values = torch.stack(self._tallies).sum(0).unsqueeze(0)
+        self._tallies.clear()
+        means = self.accelerator.gather_for_metrics(values).mean(dim=0).tolist()
+        mode = "train" if training else "eval"
+        for name, value in zip(("accuracy", "margin", "mean_reward"), means, strict=True):
             self._metrics[mode][name].append(value)
-        return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """transformers' own length grouping draws a new order after a resume; ours repeats it."""
@@ -60,22 +138,70 @@ class ComparisonTrainer(RewardTrainer):
 
 
 class ComparisonCollator:
-    """Rows to a batch: the texts of all prompts, and the pairs as places among them."""
+    """Rows to a batch: the texts of all prompts, and what is known of them as places among the texts.
 
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
+    token_budget: cut the batch into parts of at most so many padded tokens, rows of like length together.
+    """
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """{"input_ids", "attention_mask": (N texts, T), "better", "worse": (P pairs,) int64 places among the
-        texts, "weight"[, "margin"]: (P,) float32}."""
+    def __init__(self, pad_id: int, token_budget: int | None = None) -> None:
+        self.pad_id, self.token_budget = pad_id, token_budget
+
+    def __call__(self, rows: Sequence[Batch]) -> Batch:
+        """{"input_ids", "attention_mask": (N texts, T)[, "offset": (N,)]} and of P pairs {"better", "worse":
+        (P,) int64 places among the texts, "weight"[, "margin"]: (P,)[, "draws": (P, M)]}, or of R rankings
+        {"places", "ranks": (R, K) int64, 0 where a ranking is shorter[, "draws": (R, M)]}. With a budget
+        {"parts": such batches, each with its "share" of the choices}."""
+        if self.token_budget is None:
+            return self._batch(rows)
+        groups: list[list[Batch]] = []
+        for row in sorted(rows, key=lambda row: -row["length"]):
+            texts = len(row["texts"]) + sum(len(other["texts"]) for other in groups[-1]) if groups else 0
+            if groups and texts * groups[-1][0]["length"] <= self.token_budget:
+                groups[-1].append(row)
+            else:
+                groups.append([row])
+        counts = [sum(map(_choices, group)) for group in groups]
+        shares = [count / sum(counts) for count in counts]
+        return {
+            "parts": [
+                {**self._batch(group), "share": share} for group, share in zip(groups, shares, strict=True)
+            ]
+        }
+
+    def _batch(self, rows: Sequence[Batch]) -> Batch:
         ids, mask = pad_right([text for row in rows for text in row["texts"]], self.pad_id)
         batch = {"input_ids": ids, "attention_mask": mask}
         first = torch.tensor([0] + [len(row["texts"]) for row in rows[:-1]]).cumsum(0).tolist()
-        for key in ("better", "worse"):
-            places = [start + place for start, row in zip(first, rows, strict=True) for place in row[key]]
-            batch[key] = torch.tensor(places)
-        for key in ("weight", "margin"):
+        kind = "places" if "places" in rows[0] else "better"
+        if kind == "places":
+            places = [
+                [start + at for at in one]
+                for start, row in zip(first, rows, strict=True)
+                for one in row[kind]
+            ]
+            batch["places"] = _filled(places)
+            batch["ranks"] = _filled([one for row in rows for one in row["ranks"]])
+        else:
+            for key in ("better", "worse"):
+                at = [start + place for start, row in zip(first, rows, strict=True) for place in row[key]]
+                batch[key] = torch.tensor(at)
+        for key in ("weight", "margin", "offset"):
             if key in rows[0]:
                 values = [value for row in rows for value in row[key]]
                 batch[key] = torch.tensor(values, dtype=torch.float32)
+        if "draws" in rows[0]:
+            batch["draws"] = torch.tensor(
+                [row["draws"] for row in rows for _ in row[kind]], dtype=torch.float32
+            )
         return batch
+
+
+def _filled(lists: list[list[int]]) -> torch.Tensor:
+    """(R, K) int64, shorter lists filled up with 0."""
+    width = max(map(len, lists))
+    return torch.tensor([[*values, *[0] * (width - len(values))] for values in lists])
+
+
+def _choices(row: Batch) -> int:
+    """How many choices, pairs or of rankings, a row is made of."""
+    return len(row["better"]) if "better" in row else sum(len(one) - 1 for one in row["ranks"])

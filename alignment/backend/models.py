@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.backend.chat import ensure_pad
+from alignment.backend.ensembles import FILE, read_ensemble, write_ensemble
 from alignment.backend.heads import score_at_last_token, unwrap
 from alignment.errors import UserError
 
@@ -40,7 +41,7 @@ def resolve_model_path(path: str) -> str:
                 f"the run {path} has no model yet: finish it first (run its stage again to resume)"
             )
         return str(folder / "model")
-    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json", FILE)):
         return str(folder)
     if folder.exists():
         raise UserError(f"{path} holds no model: no config.json, adapter_config.json or run.json in it")
@@ -92,10 +93,12 @@ def load_reward_model(
     trainable: bool = True,
     device: str | torch.device | None = None,
     seed: int = 0,
+    members: int = 1,
 ) -> PreTrainedModel:
     """A sequence-score model with one output, which reads its score at the last attended token.
 
-    From a language model a new head is drawn, N(0, 1/(d+1)) (Stiennon et al., arXiv 2009.01325), with its own
+    An ensemble of heads has an output a member; `members` asks for a new one. From a
+    language model a new head is drawn, N(0, 1/(d+1)) (Stiennon et al., arXiv 2009.01325), with its own
     generator. A model that is not trainable must bring its head: a language model then raises UserError.
     """
     import torch
@@ -103,11 +106,18 @@ def load_reward_model(
 
     _check_quantize(section, trainable)
     folder = resolve_model_path(section.path)
+    heads = head_count(folder)
     outputs = read_config(plain_base(folder)).num_labels
-    if not is_adapter(folder) and _is_reward_model(folder) and outputs != 1:
+    if not is_adapter(folder) and _is_reward_model(folder) and outputs != heads:
         raise UserError(f"{section.path} is a classifier with {outputs} outputs; a reward model has one")
+    if members > 1 and heads != members and _is_reward_model(folder):
+        raise UserError(
+            f"{section.path} is a reward model already: an ensemble of {members} heads starts from a "
+            "language model, or from an ensemble of as many"
+        )
+    heads = max(heads, members)
     with torch.random.fork_rng(devices=[]):  # a missing head is first filled from the global generator
-        model = _load(AutoModelForSequenceClassification, section, trainable, device, num_labels=1)
+        model = _load(AutoModelForSequenceClassification, section, trainable, device, num_labels=heads)
     inner = unwrap(model)
     inner.config.get_text_config().pad_token_id = load_tokenizer(section.path).pad_token_id
     if getattr(inner, "head_is_new", False):
@@ -122,6 +132,20 @@ def load_reward_model(
         with torch.no_grad():
             weight.copy_(noise)
     return _place(model, section, trainable, device)
+
+
+def head_count(folder: str) -> int:
+    """Outputs of the reward model at a resolved path: of an ensemble of heads as many as members, else 1."""
+    ensemble = read_ensemble(folder)
+    return ensemble.members if ensemble is not None and ensemble.kind == "heads" else 1
+
+
+def base_of_adapter(path: str) -> str | None:
+    """The resolved path of the base that the adapter at `path` is for; None where there is no adapter."""
+    folder = resolve_model_path(path)
+    if not is_adapter(folder):
+        return None
+    return resolve_model_path(_adapter_config(folder)["base_model_name_or_path"])
 
 
 def peft_config(section: ModelSection, task: str) -> LoraConfig | None:
@@ -167,8 +191,12 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
 
     from alignment.data.files import atomic_output
 
+    ensemble = read_ensemble(folder)
+    if ensemble is not None and ensemble.kind == "runs":
+        raise UserError(f"{src} is an ensemble of {ensemble.members} models: export {folder}/0 and so on")
     auto = AutoModelForSequenceClassification if _is_reward_model(folder) else AutoModelForCausalLM
-    labels: dict[str, Any] = {"num_labels": 1} if auto is AutoModelForSequenceClassification else {}
+    scores = auto is AutoModelForSequenceClassification
+    labels: dict[str, Any] = {"num_labels": head_count(folder)} if scores else {}
     with atomic_output(dst, overwrite=overwrite) as temporary:
         if is_adapter(folder):
             saved_dtype = read_config(plain_base(folder)).dtype
@@ -179,6 +207,8 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
         with _quiet_loading():
             model.save_pretrained(temporary)
         load_tokenizer(folder).save_pretrained(temporary)
+        if ensemble is not None:
+            write_ensemble(temporary, ensemble)
     return str(dst)
 
 

@@ -36,9 +36,9 @@ def check_rows(
 ) -> dict[str, int]:
     """Count rows, tokens and truncations of a view's rows; refuse what cannot be trained on.
 
-    view: "messages", "pairs", "unpaired" or "prompts". max_length: tokens, None for no limit; max_truncated:
-    the share of rows that may be longer. assistant_only: "messages" rows must have a supervised token within
-    max_length (a mask from {% generation %}); False where the loss is on every token.
+    view: "messages", "pairs", "rankings", "unpaired" or "prompts". max_length: tokens, None for no limit;
+    max_truncated: the share of rows that may be longer. assistant_only: "messages" rows must have a
+    supervised token within max_length (a mask from {% generation %}); False where the loss is on every token.
     Returns {"rows", "tokens", "longest", "truncated", "merged" (rows where a token spans prompt and
     completion; only where there are any)}. Raises UserError naming the row: the prompt is no
     prefix under the chat template, nothing is supervised, a prompt ends with the assistant, too many rows are
@@ -104,16 +104,15 @@ def _check_completions(
     """Lengths in tokens of prompt + each completion of a row, and whether any token spans both parts."""
     _check_turn(row["prompt"], where)
     lengths, any_merged = [], False
-    for key in ("chosen", "rejected", "completion"):
-        if key in row:
-            turns = completion_messages(row, key)
-            head, tail, merged = split_ids(
-                tokenizer, row["prompt"], turns, f"{where}, {key}", row.get("tools")
-            )
-            if not tail:
-                raise UserError(f"{where}, {key}: the completion has no token")
-            lengths.append(len(head) + len(tail))
-            any_merged |= merged
+    keys = [key for key in ("chosen", "rejected", "completion") if key in row]
+    replies = [(key, completion_messages(row, key)) for key in keys]
+    replies += [(f"completion {place}", turns) for place, turns in enumerate(row.get("completions", ()), 1)]
+    for name, turns in replies:
+        head, tail, merged = split_ids(tokenizer, row["prompt"], turns, f"{where}, {name}", row.get("tools"))
+        if not tail:
+            raise UserError(f"{where}, {name}: the completion has no token")
+        lengths.append(len(head) + len(tail))
+        any_merged |= merged
     return lengths, any_merged
 
 

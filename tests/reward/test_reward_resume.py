@@ -33,6 +33,14 @@ trainer:
   disable_dropout: false
 run: {{dir: replaced, seed: 3}}
 """
+# an ensemble on rankings in parts: what else there is that could hold a state
+OTHER = f"{TRAINER}.training_step@9"
+KEPT = """loss: rankings
+ensemble: {{members: 2}}
+resample: true
+length_debias: true
+token_budget: 400
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +49,17 @@ def found(
 ) -> dict[str, Outcome]:
     folder = tmp_path_factory.mktemp("reward-resume")
     write_records(folder / "data.jsonl", toy_records(20))
-    job = Job("reward.stage", CONFIG.format(model=toy_model, data=folder / "data.jsonl"), MOMENTS)
-    (outcome,) = outcomes([job], folder / "runs", ("torch", "transformers.trainer", "reward.trainer"))
-    return outcome
+    values = {"model": toy_model, "data": folder / "data.jsonl"}
+    jobs = [
+        Job("reward.stage", CONFIG.format(**values), MOMENTS),
+        Job("reward.stage", (CONFIG + KEPT).format(**values), [OTHER]),
+    ]
+    heavy = ("torch", "transformers.trainer", "reward.trainer")
+    plain, other = outcomes(jobs, folder / "runs", heavy)
+    return plain | other
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [*MOMENTS, OTHER])
 def test_killed_and_resumed_is_bit_equal(found: dict[str, Outcome], moment: str) -> None:
     outcome = found[moment]
     assert outcome.exit == -signal.SIGKILL, outcome.log

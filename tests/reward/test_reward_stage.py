@@ -18,6 +18,7 @@ from alignment.data.files import write_records
 from alignment.data.records import Comparison, Completion, Judgment, Message, Record
 from alignment.errors import UserError
 from reward import stage
+from reward.rows import comparisons, pair_ids, shuffled
 from reward.trainer import ComparisonCollator, ComparisonTrainer
 
 
@@ -116,7 +117,7 @@ def test_votes_of_several_judges_weigh(tmp_path: Path, toy_model: str) -> None:
     from alignment.data.views import pairs_view
 
     rows = list(pairs_view([record]))
-    (one,) = stage.comparisons(rows, load_tokenizer(toy_model), None)
+    (one,) = comparisons(rows, load_tokenizer(toy_model), None)
     assert sorted(one["weight"]) == pytest.approx([1 / 3, 2 / 3])
     assert len(one["texts"]) == 2
     assert one["better"] == one["worse"][::-1]
@@ -142,7 +143,7 @@ def test_a_ranking_is_read_once_and_its_loss_is_trls_over_all_pairs(toy_model: s
     ]
     tokenizer = load_tokenizer(toy_model)
     rows = list(pairs_view(records))
-    train = stage.comparisons(rows, tokenizer, None)
+    train = comparisons(rows, tokenizer, None)
     assert [(len(row["texts"]), len(row["better"])) for row in train] == [(4, 6)] * 3
     batch = ComparisonCollator(tokenizer.pad_token_id)(train)
     assert batch["input_ids"].shape[0] == 12
@@ -154,9 +155,7 @@ def test_a_ranking_is_read_once_and_its_loss_is_trls_over_all_pairs(toy_model: s
         processing_class=tokenizer,
     )
     model = trainer.model.eval()
-    pairs = [
-        dict(zip(("chosen_ids", "rejected_ids"), stage.pair_ids(row, tokenizer), strict=True)) for row in rows
-    ]
+    pairs = [dict(zip(("chosen_ids", "rejected_ids"), pair_ids(row, tokenizer), strict=True)) for row in rows]
     theirs = DataCollatorForPreference(tokenizer.pad_token_id)(pairs)
     assert theirs["input_ids"].shape[0] == 36
     with torch.no_grad():
@@ -177,8 +176,8 @@ def test_refusals(data: Path, toy_model: str, tmp_path: Path) -> None:
 
 def test_shuffled_turns_exactly_half() -> None:
     rows = [{"chosen": 1, "rejected": 0} for _ in range(100)]
-    assert sum(row["chosen"] for row in stage.shuffled(rows, 3)) == 50
-    assert stage.shuffled(rows, 3) == stage.shuffled(rows, 3)
+    assert sum(row["chosen"] for row in shuffled(rows, 3)) == 50
+    assert shuffled(rows, 3) == shuffled(rows, 3)
 
 
 def test_length_grouping_repeats_and_groups() -> None:
