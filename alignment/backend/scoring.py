@@ -7,6 +7,7 @@ stand in for a reward model.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-REMEMBERED = 100_000  # texts whose scores a scorer keeps
+TOKEN = "ALIGNKIT_REWARD_TOKEN"  # noqa: S105 (the environment variable that holds it)
 AT_ONCE = 256  # texts in one request to a scorer behind HTTP
 
 
@@ -41,8 +42,10 @@ class Scorer(Protocol):
 class RewardScorer:
     """A sequence-score model, or an ensemble of them, with its tokenizer. Build it with `load_scorer`.
 
-    parts: the models; an (adapter's name, PeftModel) is that model with that adapter. A model with several
-    outputs is as many members. levels: what is taken off each member's scores (see ensembles.py).
+    parts: the models (by default `model` alone); an (adapter's name, PeftModel) is the model with that adapter.
+    A model with several outputs is as many members. levels: what is taken off each member's scores (see
+    ensembles.py). remember: so many texts keep their scores for when they come again. In training none does:
+    with whom a text shares a batch moves its score in the last bits, and a resumed run must find the same.
     """
 
     def __init__(
@@ -56,13 +59,24 @@ class RewardScorer:
         levels: Sequence[float] | None = None,
         combine: Combine = "mean",
         penalty: float = 0.1,
+        remember: int = 0,
     ) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.max_length, self.token_budget = max_length, token_budget
         self.parts, self.levels = parts or [model], levels
-        self.combine, self.penalty = combine, penalty
+        self.combine, self.penalty, self.remember = combine, penalty, remember
         self.truncated = 0  # texts that were longer than max_length, since the start
         self._known: OrderedDict[tuple[int, ...], list[float]] = OrderedDict()
+
+    @property
+    def count(self) -> int:
+        """How many members there are."""
+        from alignment.backend.heads import unwrap
+
+        return sum(
+            unwrap(part[1] if isinstance(part, tuple) else part).config.get_text_config().num_labels
+            for part in self.parts
+        )
 
     def score(
         self,
@@ -75,7 +89,7 @@ class RewardScorer:
         `finished[i]` False: the completion was cut off and is read without a closing EOS. Texts longer than
         `max_length` lose their first tokens (counted in `truncated`, said once).
         """
-        return self._one_each(self.members(prompts, completions, finished))
+        return self.one_each(self.members(prompts, completions, finished))
 
     __call__ = score
 
@@ -92,10 +106,10 @@ class RewardScorer:
 
     def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """Scores of conversations given as token ids of this scorer's tokenizer, in order."""
-        return self._one_each(self.members_of_ids(ids))
+        return self.one_each(self.members_of_ids(ids))
 
     def members_of_ids(self, ids: Sequence[Sequence[int]]) -> list[list[float]]:
-        """As `score_ids`, with the score of each member. Texts that were scored lately are remembered."""
+        """As `score_ids`, with the score of each member."""
         kept = [tuple(row[-self.max_length :]) for row in ids]
         cut = sum(len(row) > self.max_length for row in ids)
         if cut:
@@ -104,20 +118,20 @@ class RewardScorer:
         from alignment.backend.batching import batches_by_length
 
         found = {row: self._known[row] for row in kept if row in self._known}
-        for batch in batches_by_length(
-            [row for row in dict.fromkeys(kept) if row not in found], self.token_budget
-        ):
+        new = [row for row in dict.fromkeys(kept) if row not in found]
+        for batch in batches_by_length(new, self.token_budget):
             found.update(zip(batch, self._forward(batch), strict=True))
         for row in dict.fromkeys(kept):
             self._known[row] = found[row]
             self._known.move_to_end(row)
-        while len(self._known) > REMEMBERED:
+        while len(self._known) > self.remember:
             self._known.popitem(last=False)
         if not self.levels:
             return [found[row] for row in kept]
         return [[s - level for s, level in zip(found[row], self.levels, strict=True)] for row in kept]
 
-    def _one_each(self, members: list[list[float]]) -> list[float]:
+    def one_each(self, members: list[list[float]]) -> list[float]:
+        """Members' scores of texts, as `members` gives them, as one score each."""
         if not members or len(members[0]) == 1:
             return [row[0] for row in members]
         return combined(members, self.combine, self.penalty).tolist()
@@ -155,7 +169,9 @@ class HttpScorer:
         import httpx
 
         self.url = url.rstrip("/")
-        self.client = httpx.Client(timeout=timeout)
+        token = os.environ.get(TOKEN)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = httpx.Client(timeout=timeout, headers=headers)
         self.name = str(self._ask("GET", "/health")["name"])
 
     def score(
@@ -215,6 +231,7 @@ def load_scorer(
     device: str | torch.device | None = None,
     combine: Combine = "mean",
     penalty: float = 0.1,
+    remember: int = 0,
 ) -> RewardScorer | HttpScorer:
     """The reward model at `path` (run directory, plain folder, adapter or hub id), ready to score.
 
@@ -245,6 +262,7 @@ def load_scorer(
         ensemble.levels if ensemble else None,
         combine,
         penalty,
+        remember,
     )
 
 

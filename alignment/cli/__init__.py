@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from alignment.cli import configs, data, evaluate, label, models, train
+from alignment.cli import configs, data, evaluate, label, models, reward, train
 from alignment.errors import UserError
 
 app = typer.Typer(
@@ -17,7 +17,10 @@ app = typer.Typer(
     help="From instruction tuning to alignment: rank outputs, learn a reward, run PPO or DPO, measure.",
 )
 for stage, summary in train.STAGES.items():
-    app.command(stage, help=summary)(train.stage_command(stage))
+    if stage == "reward":
+        app.add_typer(reward.app, name="reward")
+    else:
+        app.command(stage, help=summary)(train.stage_command(stage))
 app.command()(train.run)
 app.command()(train.quickstart)
 app.add_typer(evaluate.app, name="evaluate")
