@@ -42,8 +42,8 @@ class Scorer(Protocol):
 class RewardScorer:
     """A sequence-score model, or an ensemble of them, with its tokenizer. Build it with `load_scorer`.
 
-    parts: the models (by default `model` alone); an (adapter's name, PeftModel) is the model with that adapter.
-    A model with several outputs is as many members. levels: what is taken off each member's scores (see
+    parts: the models (by default `model` alone); an (adapter's name, PeftModel) is it with that adapter. A
+    model with several outputs is as many members. levels: what is taken off each member's scores (see
     ensembles.py). remember: so many texts keep their scores for when they come again. In training none does:
     with whom a text shares a batch moves its score in the last bits, and a resumed run must find the same.
     """
