@@ -20,7 +20,8 @@ class PPOConfig(RLOOConfig):
     `epsilon` and `epsilon_high` (ratio clip), `num_iterations` (epochs over a rollout),
     `steps_per_generation`, `generation_batch_size`, `num_generations` (completions a prompt, 1 is enough),
     `max_completion_length`, `normalize_advantages` (whitening over all valid tokens of all ranks),
-    `disable_dropout`.
+    `disable_dropout`, `sync_ref_model` with `ref_model_mixup_alpha` and `ref_model_sync_steps` (a reference
+    that follows the policy; α = 1 resets it).
     Raises UserError for options that warp sampling or that PPO would ignore.
     """
 
@@ -50,12 +51,24 @@ class PPOConfig(RLOOConfig):
     """Weight of the value loss."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus."""
+    dual_clip: float | None = None
+    """At most so many times |Â| is lost on a token whose advantage is negative (above 1, often 3)."""
+    kl_estimator: Literal["k1", "k3"] = "k1"
+    """Of the KL in the rewards: k1 is unbiased in its gradient, k3 never negative."""
+    target_kl: float | None = None
+    """The actor rests for what is left of a rollout once an update has moved it so far, nats a token."""
+    max_kl: float | None = None
+    """Stop training when the KL from the reference, of a sequence in nats, is above this."""
     kl_target: float | None = None
     """Adapt the KL coefficient to keep the KL of a sequence near this; null keeps beta fixed."""
     kl_horizon: int = 10_000
     """Episodes over which the coefficient may change by a factor of about e^0.2."""
     missing_eos_penalty: float = 1.0
     """Taken off the score of a completion that does not end."""
+    min_completion_length: int = 0
+    """Completions of fewer tokens, EOS included, lose `short_penalty`."""
+    short_penalty: float = 1.0
+    """Taken off the score of a completion below min_completion_length."""
     reward_clip: float | None = 10.0
     """Scores are clipped to ± this; null does not clip."""
     scale_rewards: bool = False
@@ -71,6 +84,8 @@ class PPOConfig(RLOOConfig):
         complaint = refusal({field.name: getattr(self, field.name) for field in fields(self)})
         if complaint:
             raise UserError(complaint)
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = "eval_score", True
         try:
             super().__post_init__()
         except ValueError as error:
@@ -85,6 +100,13 @@ class PPOConfig(RLOOConfig):
                 f"gradient_accumulation_steps ({self.gradient_accumulation_steps}): an optimiser step must "
                 "not mix two rollouts"
             )
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise UserError(
+                f"dual_clip {self.dual_clip} must be above 1: a token's loss is at most dual_clip·|Â|"
+            )
+        if self.sync_ref_model and (self.beta == 0 or self.sharded):
+            why = "there is no reference with beta 0" if self.beta == 0 else "FSDP and DeepSpeed shard it"
+            raise UserError(f"sync_ref_model cannot be used here: {why}; leave it out")
         if self.kl_target is not None and self.beta == 0:
             raise UserError("kl_target needs a beta above 0: the adaptive coefficient is multiplied, not set")
         if self.total_episodes is not None:

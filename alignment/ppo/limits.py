@@ -16,10 +16,9 @@ UNWARPED: dict[str, tuple[Any, ...]] = {
 }
 # Fields of RLOOConfig that PPO has no use for: an option that is accepted and never read would be a lie.
 UNUSED: dict[str, tuple[Any, str]] = {
-    "reward_weights": (None, "combine rewards in the scorer"),
+    "reward_weights": (None, "give each reward its weight in reward and more_rewards"),
     "reward_clip_range": (None, "use reward_clip"),
     "mask_truncated_completions": (False, "use missing_eos_penalty"),
-    "sync_ref_model": (False, "the reference is the policy as given"),
     "router_aux_loss_coef": (None, "the load-balancing loss is not part of PPO's objective"),
     "num_generations_eval": (None, "evaluate with `alignkit evaluate`"),
     "use_liger_kernel": (False, "no logits are kept anyway"),
@@ -41,9 +40,6 @@ def refusal(options: Mapping[str, Any]) -> str | None:
             return f"{name} is not used by PPO: {advice}"
     if options.get("disable_dropout") is False:
         return "disable_dropout false: with dropout KL and ratio would measure noise; leave it out"
-    strategy = options.get("eval_strategy") or "no"
-    if getattr(strategy, "value", strategy) != "no":
-        return "eval_strategy: PPO does not evaluate while it trains; use `alignkit evaluate` on its model"
     if options.get("use_transformers_continuous_batching"):
         return (
             "use_transformers_continuous_batching: for it TRL casts the policy's weights to half precision "

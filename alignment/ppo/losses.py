@@ -22,27 +22,30 @@ def completion_mask(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
-def clipped_scores(
-    scores: Tensor, finished: Tensor, scale: float, clip: float | None, missing_eos_penalty: float
-) -> Tensor:
-    """s = clip(score / scale, ±clip) − penalty·1[no EOS]  (2403.17031 §3, 2307.04964 §4.3).
-
-    scores (B,) float, finished (B,) bool -> (B,). The penalty is in the unit of the scaled score.
-    """
+def clipped_scores(scores: Tensor, scale: float, clip: float | None) -> Tensor:
+    """clip(score / scale, ±clip)  (2403.17031 §3, 2307.04964 §4.3). (B,) float -> (B,)."""
     scaled = scores / scale
-    if clip is not None:
-        scaled = scaled.clamp(-clip, clip)
-    return scaled - missing_eos_penalty * (~finished).to(scaled.dtype)
+    return scaled if clip is None else scaled.clamp(-clip, clip)
 
 
-def shaped_rewards(
-    logps: Tensor, ref_logps: Tensor, scores: Tensor, lengths: Tensor, kl_coef: float
-) -> Tensor:
-    """r_t = −β·(log π_old − log π_ref) + 1[t = T]·s, with T the last real token  (1909.08593 eq. 2).
+def kl_terms(logps: Tensor, ref_logps: Tensor, estimator: str = "k1") -> Tensor:
+    """Estimates of KL(π ‖ π_ref) from samples of π, one a token, in nats (Schulman 2020, joschu.net/blog).
 
-    logps, ref_logps (B, T), scores (B,), lengths (B,) ≥ 1 -> (B, T), 0 past the last token.
+    k1: log π − log π_ref, whose mean is the KL, each of either sign. k3: π_ref/π − 1 − log(π_ref/π), with the
+    same mean, never negative, less spread where the two are close.
     """
-    rewards = -kl_coef * (logps - ref_logps) * completion_mask(lengths, logps.shape[1])
+    log_ratio = logps - ref_logps
+    if estimator == "k1":
+        return log_ratio
+    return torch.expm1((-log_ratio).clamp(max=LOG_RATIO_LIMIT)) + log_ratio
+
+
+def shaped_rewards(kl: Tensor, scores: Tensor, lengths: Tensor, kl_coef: float) -> Tensor:
+    """r_t = −β·k_t + 1[t = T]·s, with T the last real token  (1909.08593 eq. 2).
+
+    kl (B, T) from `kl_terms`, scores (B,), lengths (B,) ≥ 1 -> (B, T), 0 past the last token.
+    """
+    rewards = -kl_coef * kl * completion_mask(lengths, kl.shape[1])
     rows = torch.arange(len(scores), device=scores.device)
     rewards[rows, lengths - 1] += scores
     return rewards
@@ -96,20 +99,35 @@ class PolicyLoss(NamedTuple):
     approx_kl: Tensor
 
 
-def policy_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, low: float, high: float) -> PolicyLoss:
+def policy_loss(
+    logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    low: float,
+    high: float,
+    dual_clip: float | None = None,
+) -> PolicyLoss:
     """Σ max(−Â·ρ, −Â·clip(ρ, 1−low, 1+high)), ρ = π/π_old  (1707.06347 eq. 7), log ρ clamped to ±20.
 
-    All three (N,). Sums, for the mean is taken over the tokens of the whole optimiser batch, whatever the
-    micro-batches. approx_kl is ½·(log ρ)², an estimate of KL(π_old ‖ π)  (2403.17031).
+    The first three (N,). With `dual_clip` c > 1 the loss of a token with Â < 0 is at most −c·Â: a ratio gone
+    wild then has no gradient (Ye et al. 2020, 1912.09729 eq. 4). Sums, for the mean is taken over the tokens
+    of the whole optimiser batch, whatever the micro-batches; `clipped` counts those of either clip. approx_kl
+    is ½·(log ρ)², an estimate of KL(π_old ‖ π)  (2403.17031).
     """
     log_ratio = (logps - old_logps).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     ratio = log_ratio.exp()
     plain = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - low, 1 + high)
+    loss = torch.maximum(plain, clipped)
+    cut = clipped > plain
+    if dual_clip is not None:
+        ceiling = torch.where(advantages < 0, -dual_clip * advantages, torch.inf)
+        cut = cut | (loss > ceiling)
+        loss = torch.minimum(loss, ceiling)
     return PolicyLoss(
-        torch.maximum(plain, clipped).sum(),
+        loss.sum(),
         ratio.detach().sum(),
-        (clipped > plain).sum(),
+        cut.sum(),
         0.5 * log_ratio.detach().square().sum(),
     )
 

@@ -17,10 +17,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from alignment.data.completions import repeated_share
 from alignment.ppo.losses import completion_mask, mean_variance, moments
 
 
-def rollout_sums(rollout: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rollout_sums(
+    rollout: Mapping[str, Tensor], texts: Sequence[str], parts: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Sums over this rank's episodes and tokens, 0-d float64 each, in a fixed order."""
     mask = completion_mask(rollout["lengths"], rollout["old_logps"].shape[1])
     returns, values = rollout["returns"][mask], rollout["old_values"][mask]
@@ -37,11 +40,13 @@ def rollout_sums(rollout: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "surprise": -rollout["old_logps"].sum(),
         "entropy": rollout["entropy"].sum(),
         "finished": rollout["finished"].sum(),
+        "repetition": torch.tensor(sum(repeated_share(text) for text in texts)),
         "value": values.sum(),
         "return": total_return,
         "return_squares": return_squares,
         "error": error,
         "error_squares": error_squares,
+        **{name: values.sum() for name, values in parts.items()},
     }
     return {name: value.double() for name, value in sums.items()}
 
@@ -65,6 +70,7 @@ def rollout_metrics(sums: Mapping[str, float], kl_coef: float, scale: float) -> 
         "kl_coef": kl_coef,
         "entropy": sums["entropy"] / tokens,
         "eos_rate": sums["finished"] / n,
+        "repetition": sums["repetition"] / n,
         "reward_scale": scale,
         "value/mean": sums["value"] / tokens,
         "value/explained_variance": explained,

@@ -11,7 +11,6 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
@@ -26,10 +25,10 @@ from trl import RLOOTrainer
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import use_adapter
 
-from alignment.errors import UserError
 from alignment.ppo import losses
 from alignment.ppo.config import PPOConfig
 from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, without_dropout
+from alignment.ppo.heldout import held_out_metrics
 from alignment.ppo.metrics import (
     Clock,
     drop_samples_from,
@@ -39,12 +38,13 @@ from alignment.ppo.metrics import (
     update_metrics,
     write_samples,
 )
+from alignment.ppo.reference import FollowPolicy, adapter_of_reference, add_frozen_adapter
+from alignment.ppo.rewards import Reward, scored
 from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shuffled, token_values
 from alignment.ppo.sampling import PromptSampler, check_prompts, own_distribution, safe_sync
+from alignment.ppo.watch import Watch
 
-# (prompts as messages, completions as text, whether each ended by itself) -> one score each
-Reward = Callable[[list[Any], list[str], list[bool]], Sequence[float]]
-CRITIC, STATE = "critic.safetensors", "ppo.json"  # in a checkpoint
+CRITIC, REFERENCE, STATE = "critic.safetensors", "reference.safetensors", "ppo.json"  # in a checkpoint
 
 
 class PPOTrainer(RLOOTrainer):
@@ -52,8 +52,10 @@ class PPOTrainer(RLOOTrainer):
 
     Args:
         model: the policy, a causal language model or a PeftModel of one; as given it is also the reference.
-        reward: any callable of the shape above; it sees each text once.
+        reward: any callable of the shape `Reward`; it sees each text once. Of a RewardSum the parts and the
+            disagreement of ensembles are among the metrics.
         train_dataset: rows with "prompt" (messages, or plain text).
+        eval_dataset: the same, for `evaluate`: the reward on prompts that are not trained on.
         critic: None builds one from the policy.
         peft_config: an adapter for TRL to put on the policy; the critic then gets one of its own.
         samples_path: JSON lines of sampled completions; None writes none.
@@ -80,6 +82,7 @@ class PPOTrainer(RLOOTrainer):
         critic: Critic | None = None,
         peft_config: LoraConfig | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        eval_dataset: Dataset | None = None,
         samples_path: str | Path | None = None,
     ) -> None:
         if isinstance(reward, torch.nn.Module) or not callable(reward):
@@ -93,17 +96,19 @@ class PPOTrainer(RLOOTrainer):
             critic = critic_of_policy(model, lora, share=not args.sharded)
         # TRL would load the reference from where the policy's config says it came from: ours is the policy.
         reference = copy.deepcopy(model).eval().requires_grad_(False) if lora is None and args.beta else None
-        beta, args.beta = args.beta, 0.0
+        beta, args.beta, follow, args.sync_ref_model = args.beta, 0.0, args.sync_ref_model, False
         super().__init__(
             model=model,
             reward_funcs=[reward],  # type: ignore[list-item]  # TRL takes its name, `_score` calls it
             args=args,
             train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             processing_class=processing_class,
-            callbacks=callbacks,
+            callbacks=[Watch(), *(callbacks or [])],
             peft_config=peft_config,
         )
         args.beta = self.beta = self.kl_coef = beta
+        args.sync_ref_model = follow
         self.reward = reward
         self.scale = losses.RunningScale()
         self.samples_path = None if samples_path is None else Path(samples_path)
@@ -115,6 +120,13 @@ class PPOTrainer(RLOOTrainer):
         without_dropout(self.model)
         if reference is not None:
             self.ref_model = self._prepare_reference(reference)
+        self.follower: FollowPolicy | None = None
+        if follow:
+            if reference is None and adapter_of_reference(self.policy) is None:
+                add_frozen_adapter(self.policy)
+            self.follower = FollowPolicy(self.policy, reference)
+            self.add_callback(self.follower)
+        self.resting = False  # the actor, for what is left of this rollout (target_kl)
         self.rollout: Rollout = {}
         self._sums: Tensor | None = None
         self.clock = Clock()
@@ -168,13 +180,13 @@ class PPOTrainer(RLOOTrainer):
         with self.clock("rollout"):
             rollout, texts = self._roll_out(prompts)
         with self.clock("score"):
-            rollout["scores"] = self._score(prompts, texts, rollout["finished"].tolist())
+            rollout["scores"], parts = self._score(prompts, texts, rollout["finished"].tolist())
             shaped = self._shape(rollout)
         with self.clock("measure"):
             size = self.args.local_rollout_forward_batch_size or self.args.per_device_train_batch_size
             rollout |= measure(rollout, size, self._measure)
         rollout |= self._returns(rollout, shaped)
-        self._finish_rollout(rollout, prompts, texts)
+        self._finish_rollout(rollout, prompts, texts, parts)
         return rollout
 
     def _roll_out(self, prompts: list[Any]) -> tuple[Rollout, list[str]]:
@@ -189,25 +201,19 @@ class PPOTrainer(RLOOTrainer):
         rollout["finished"] = torch.tensor([ids[-1] in self.eos_token_ids for ids in completion_ids])
         return rollout, [item if isinstance(item, str) else item[0]["content"] for item in completions]
 
-    def _score(self, prompts: list[Any], texts: list[str], finished: list[bool]) -> Tensor:
-        """(B,) float32, from one call of the reward."""
-        scores = torch.tensor([float(score) for score in self.reward(prompts, texts, finished)])
-        if len(scores) != len(texts):
-            raise UserError(f"the reward gave {len(scores)} scores for {len(texts)} completions")
-        if not bool(scores.isfinite().all()):
-            row = int((~scores.isfinite()).nonzero()[0, 0])
-            raise UserError(f"the reward is {scores[row]} for completion {texts[row]!r} of {prompts[row]!r}")
-        return scores
+    def _score(self, prompts: list[Any], texts: list[str], finished: list[bool]) -> Any:
+        """Scores (B,) and what the reward tells of its parts; see rewards.scored."""
+        return scored(self.reward, prompts, texts, finished)
 
     def _shape(self, rollout: Rollout) -> Tensor:
-        """(B,) scores as they enter the rewards: scaled, clipped, less the penalty for no EOS."""
+        """(B,) scores as they enter the rewards: scaled, clipped, less penalties (in the scaled unit)."""
         args, scale = self.args, 1.0
         if args.scale_rewards:
             self.scale.update(self._sum(losses.moments(rollout["scores"])))
             scale = self.scale.scale
-        shaped = losses.clipped_scores(
-            rollout["scores"], rollout["finished"], scale, args.reward_clip, args.missing_eos_penalty
-        )
+        shaped = losses.clipped_scores(rollout["scores"], scale, args.reward_clip)
+        shaped -= args.missing_eos_penalty * ~rollout["finished"]
+        shaped -= args.short_penalty * (rollout["lengths"] < args.min_completion_length)
         if args.critic_bias == "mean" and self.state.global_step == 0:
             mean, _ = losses.mean_variance(self._sum(losses.moments(shaped)))
             self.policy.critic.head.bias.data.fill_(mean)
@@ -226,15 +232,14 @@ class PPOTrainer(RLOOTrainer):
         """Of the policy as given: a frozen copy, or with an adapter its base or TRL's copy of the adapter."""
         if self.ref_model is not None:
             return self.ref_model(**batch, critic=False)["logps"]
-        with use_adapter(self.policy, "ref" if "ref" in self.policy.peft_config else None):
+        with use_adapter(self.policy, adapter_of_reference(self.policy)):
             return self.model(**batch, critic=False)["logps"]
 
     def _returns(self, rollout: Rollout, shaped: Tensor) -> Rollout:
         """Per-token rewards, returns, and advantages whitened over the valid tokens of all ranks: (B, T)."""
         args, lengths = self.args, rollout["lengths"]
-        rewards = losses.shaped_rewards(
-            rollout["old_logps"], rollout["ref_logps"], shaped, lengths, self.kl_coef
-        )
+        kl = losses.kl_terms(rollout["old_logps"], rollout["ref_logps"], args.kl_estimator)
+        rewards = losses.shaped_rewards(kl, shaped, lengths, self.kl_coef)
         advantages, returns = losses.gae(rewards, rollout["old_values"], lengths, args.gamma, args.lam)
         if args.normalize_advantages:
             mask = losses.completion_mask(lengths, rewards.shape[1])
@@ -244,14 +249,17 @@ class PPOTrainer(RLOOTrainer):
     # ---- updates ----
 
     @property
-    def _warming_up(self) -> bool:
-        return self.state.global_step < self.args.critic_warmup_steps
+    def _critic_alone(self) -> bool:
+        """Whether the actor is not trained: in the critic's warm-up, or since an update moved it too far."""
+        return self.resting or self.state.global_step < self.args.critic_warmup_steps
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        warming_up = self._warming_up
+        if self._position == 0:
+            self.resting = False
+        critic_alone = self._critic_alone  # before the step, whose last micro-batch may change it
         with self.clock("update"):
             loss = super().training_step(model, inputs, num_items_in_batch)
-            if warming_up:  # no gradient, not a zero one: Adam's step count must not move
+            if critic_alone:  # no gradient, not a zero one: Adam's step count must not move
                 with critic_apart(self.policy):
                     self.policy.zero_grad(set_to_none=True)
         if self._position == 0:
@@ -262,21 +270,21 @@ class PPOTrainer(RLOOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """This micro-batch's share of the mean over the tokens of the optimiser batch, all ranks.
 
-        L = L_π + vf_coef·L_V − entropy_coef·H; during the critic's warm-up vf_coef·L_V alone.
+        L = L_π + vf_coef·L_V − entropy_coef·H; while the actor is not trained vf_coef·L_V alone.
         """
         args = self.args
         # DDP needs a gradient of every parameter, so the actor rests only where there is one process.
-        actor = not self._warming_up or self.accelerator.num_processes > 1
+        critic_alone = self._critic_alone
+        actor = not critic_alone or self.accelerator.num_processes > 1
         out = model(**inputs["forward"], actor=actor, entropy=actor and args.entropy_coef != 0)
         value = losses.value_loss(
             out["values"], inputs["old_values"], inputs["returns"], args.cliprange_value
         )
         loss = args.vf_coef * value.loss
         policy = losses.PolicyLoss(*torch.zeros(4, device=loss.device))
-        if not self._warming_up:
-            policy = losses.policy_loss(
-                out["logps"], inputs["old_logps"], inputs["advantages"], self.epsilon_low, self.epsilon_high
-            )
+        if not critic_alone:
+            clips = (self.epsilon_low, self.epsilon_high, args.dual_clip)
+            policy = losses.policy_loss(out["logps"], inputs["old_logps"], inputs["advantages"], *clips)
             loss = loss + policy.loss
             if args.entropy_coef:
                 loss = loss - args.entropy_coef * out["entropy"].sum()
@@ -339,7 +347,9 @@ class PPOTrainer(RLOOTrainer):
         os.makedirs(output_dir, exist_ok=True)
         self.save_critic(Path(output_dir, CRITIC))
         if self.args.should_save:
-            state = {"kl_coef": self.kl_coef, "scale": vars(self.scale)}
+            if self.follower is not None:
+                self.follower.save(Path(output_dir, REFERENCE))
+            state = {"kl_coef": self.kl_coef, "scale": vars(self.scale), "resting": self.resting}
             Path(output_dir, STATE).write_text(json.dumps(state, indent=2))
         if self._position:
             file = Path(output_dir, f"rollout_{self.accelerator.process_index}.pt")
@@ -351,12 +361,19 @@ class PPOTrainer(RLOOTrainer):
         if not self._sharded:
             self.policy.critic.load(Path(resume_from_checkpoint, CRITIC))
 
+    def _load_best_model(self) -> None:
+        with critic_apart(self.policy):
+            super()._load_best_model()
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         state = json.loads(Path(checkpoint, STATE).read_text())
         self.kl_coef, self.scale = state["kl_coef"], losses.RunningScale(**state["scale"])
+        self.resting = state["resting"]
+        if self.follower is not None:
+            self.follower.load(Path(checkpoint, REFERENCE))
         file = Path(checkpoint, f"rollout_{self.accelerator.process_index}.pt")
         if file.is_file():
             self.rollout = torch.load(file, weights_only=True)
@@ -373,12 +390,31 @@ class PPOTrainer(RLOOTrainer):
     def _on_device(self, tensors: Rollout) -> Rollout:
         return {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
 
-    def _finish_rollout(self, rollout: Rollout, prompts: list[Any], texts: list[str]) -> None:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The reward and what it costs on held-out prompts, by names such as eval_score (see heldout.py)."""
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        found = held_out_metrics(self, [row["prompt"] for row in rows])
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self._metrics["eval"].clear()  # TRL's, of the same samples
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _finish_rollout(
+        self, rollout: Rollout, prompts: list[Any], texts: list[str], parts: dict[str, Tensor]
+    ) -> None:
         """Metrics and samples of a rollout; then the KL coefficient of the next one."""
-        sums = rollout_sums(rollout)
+        sums = rollout_sums(rollout, texts, parts)
         totals = dict(zip(sums, self._sum(torch.stack(list(sums.values()))).tolist(), strict=True))
+        kl, n = totals["kl"] / totals["episodes"], totals["episodes"]
         for name, value in rollout_metrics(totals, self.kl_coef, self.scale.scale).items():
             self._metrics["train"][name].append(value)
+        for name in parts:
+            self._metrics["train"][name].append(totals[name] / n)
+        if self.args.max_kl is not None and kl > self.args.max_kl:
+            self.control.should_training_stop = True
         if self.samples_path is not None and self.accelerator.is_main_process:
             step, count = self.state.global_step, self.args.samples_per_rollout
             if step == 0:  # a run that was stopped before its first checkpoint begins anew
@@ -387,7 +423,6 @@ class PPOTrainer(RLOOTrainer):
         if self.log_completions:
             fill_table(self._logs, prompts, texts, rollout)
         if self.args.kl_target is not None:
-            kl, n = totals["kl"] / totals["episodes"], totals["episodes"]
             self.kl_coef = losses.next_kl_coef(self.kl_coef, kl, self.args.kl_target, n, self.args.kl_horizon)
 
     def _tally(self, sums: Tensor, tokens: Tensor) -> None:
@@ -395,6 +430,12 @@ class PPOTrainer(RLOOTrainer):
         self._sums = sums if self._sums is None else self._sums + sums
         if self.accelerator.sync_gradients:
             totals = self._sum(self._sums).tolist()
-            for name, value in update_metrics(totals, tokens.item(), not self._warming_up).items():
+            found = update_metrics(totals, tokens.item(), not self._critic_alone)
+            for name, value in found.items():
                 self._metrics["train"][name].append(value)
+            if (
+                self.args.target_kl is not None
+                and found.get("policy/approxkl_avg", 0.0) > self.args.target_kl
+            ):
+                self.resting = True
             self._sums = None

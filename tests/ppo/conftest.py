@@ -20,7 +20,7 @@ def count_a(prompts: list[Any], texts: list[str], finished: list[bool]) -> list[
 
 @pytest.fixture
 def make_trainer(toy_model: str, tmp_path: Path) -> Callable[..., Any]:
-    """make_trainer(adapter, reward, prompts, change, samples, **options of PPOConfig) -> PPOTrainer.
+    """make_trainer(adapter, reward, prompts, change, samples, held_out, **options of PPOConfig).
 
     adapter: "new" for a peft_config, "given" for a PeftModel whose adapter does something. change: a function
     applied to the policy before it is handed over.
@@ -39,6 +39,7 @@ def make_trainer(toy_model: str, tmp_path: Path) -> Callable[..., Any]:
         prompts: int | list[Any] = 32,
         change: Callable[[Any], Any] | None = None,
         samples: Path | None = None,
+        held_out: int = 0,
         **options: Any,
     ) -> PPOTrainer:
         set_seed(0)
@@ -74,6 +75,7 @@ def make_trainer(toy_model: str, tmp_path: Path) -> Callable[..., Any]:
             reward=reward,
             args=PPOConfig(**{**defaults, **options}),
             train_dataset=Dataset.from_list(rows),
+            eval_dataset=Dataset.from_list(rows[:held_out]) if held_out else None,
             processing_class=AutoTokenizer.from_pretrained(toy_model),
             peft_config=lora if adapter == "new" else None,
             samples_path=samples,

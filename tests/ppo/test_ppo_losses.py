@@ -54,16 +54,26 @@ def test_the_score_lands_on_the_last_real_token() -> None:
     """design/training.md 9: a completion of length n gets it at n − 1, EOS or not, and never on padding."""
     logps = torch.tensor([[-1.0, -2.0, -3.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])
     ref = torch.tensor([[-1.5, -2.0, -2.0, 5.0], [-1.0, -1.0, -1.0, -3.0]])
-    rewards = losses.shaped_rewards(logps, ref, torch.tensor([10.0, 20.0]), torch.tensor([3, 4]), 0.1)
+    kl = losses.kl_terms(logps, ref)
+    rewards = losses.shaped_rewards(kl, torch.tensor([10.0, 20.0]), torch.tensor([3, 4]), 0.1)
     torch.testing.assert_close(rewards, torch.tensor([[-0.05, 0.0, 10.1, 0.0], [0.0, 0.0, 0.0, 19.8]]))
 
 
-def test_scores_are_scaled_clipped_and_docked_in_that_order() -> None:
-    scores, finished = torch.tensor([4.0, 100.0, -100.0]), torch.tensor([True, True, False])
-    got = losses.clipped_scores(scores, finished, scale=2.0, clip=5.0, missing_eos_penalty=1.0)
-    torch.testing.assert_close(got, torch.tensor([2.0, 5.0, -6.0]))
-    unclipped = losses.clipped_scores(scores, finished, scale=1.0, clip=None, missing_eos_penalty=0.5)
-    torch.testing.assert_close(unclipped, torch.tensor([4.0, 100.0, -100.5]))
+def test_scores_are_scaled_then_clipped() -> None:
+    scores = torch.tensor([4.0, 100.0, -100.0])
+    torch.testing.assert_close(losses.clipped_scores(scores, 2.0, 5.0), torch.tensor([2.0, 5.0, -5.0]))
+    torch.testing.assert_close(losses.clipped_scores(scores, 1.0, None), scores)
+
+
+def test_both_estimators_of_kl_have_its_mean_and_k3_is_never_negative() -> None:
+    """Over a distribution of 50 tokens, in full: Σ π·k1 = Σ π·k3 = KL(π ‖ π_ref)."""
+    logps, ref = rand(50).double().log_softmax(0), rand(50, seed=1).double().log_softmax(0)
+    exact = torch.nn.functional.kl_div(ref, logps, log_target=True, reduction="sum").item()
+    for estimator in ("k1", "k3"):
+        terms = losses.kl_terms(logps, ref, estimator)
+        assert (logps.exp() * terms).sum().item() == pytest.approx(exact, rel=1e-9)
+        assert bool((terms < 0).any()) == (estimator == "k1")
+    assert losses.kl_terms(torch.tensor([-900.0]), torch.tensor([0.0]), "k3").isfinite().all()
 
 
 def test_policy_loss_by_hand() -> None:
@@ -89,6 +99,17 @@ def test_policy_loss_against_loops() -> None:
         ratio = np.exp(new - before)
         wanted += max(-a * ratio, -a * min(max(ratio, 0.9), 1.3))
     assert got.loss.item() == pytest.approx(wanted)
+
+
+def test_the_dual_clip_bounds_what_a_wild_ratio_costs() -> None:
+    """Â = −1: ρ = 2 costs 2, ρ = 9 only 3; Â > 0 is as without it. A token that is cut has no gradient."""
+    logps = torch.tensor([2.0, 9.0, 9.0]).log().requires_grad_()
+    got = losses.policy_loss(logps, torch.zeros(3), torch.tensor([-1.0, -1.0, 1.0]), 0.2, 0.2, dual_clip=3.0)
+    got.loss.backward()
+    assert got.loss.item() == pytest.approx(2.0 + 3.0 - 1.2)
+    assert got.clipped.item() == 2
+    assert logps.grad is not None
+    torch.testing.assert_close(logps.grad, torch.tensor([2.0, 0.0, 0.0]))
 
 
 def test_a_clipped_token_has_no_gradient_and_a_wild_ratio_stays_finite() -> None:

@@ -28,6 +28,23 @@ FULL = [
     f"{TRAINER}._compute_loss@6!SIGTERM",
 ]
 LORA = [f"{TRAINER}._roll_out@3", f"{TRAINER}._compute_loss@11", f"{CRITIC}.save@3"]
+# Everything that keeps state: a reference that follows, an actor that rests, held-out evaluation.
+STATE = [
+    f"{TRAINER}._compute_loss@9",
+    "alignment.ppo.reference:FollowPolicy.save@2",
+    "alignment.ppo.trainer:held_out_metrics@3",
+]
+MORE = """
+  sync_ref_model: true
+  ref_model_sync_steps: 5
+  target_kl: 1e-4
+  dual_clip: 3
+  kl_estimator: k3
+  min_completion_length: 4
+  eval_strategy: steps
+  eval_steps: 4
+run:"""
+KINDS = {"full": FULL, "lora": LORA, "state": STATE}
 CONFIG = """
 stage: ppo
 model: {{path: {model}}}
@@ -60,16 +77,19 @@ def found(
     data = folder / "data.jsonl"
     write_records(data, toy_records(25))
     values = {"reward": toy_reward, "data": data}
+    held_out = f"train: [{data}], validation_fraction: 0.2"
+    everything = CONFIG.replace("\nrun:", MORE).replace("train: [{data}]", held_out)
     jobs = [
         Job("alignment.ppo.stage", CONFIG.format(model=toy_model, **values), FULL),
         Job("alignment.ppo.stage", CONFIG.format(model=toy_adapter, **values), LORA),
+        Job("alignment.ppo.stage", everything.format(model=toy_model, **values), STATE),
     ]
     heavy = ("torch", "transformers.trainer", "alignment.ppo.trainer", "alignment.backend.training")
-    full, lora = outcomes(jobs, folder / "runs", heavy)
-    return {**{f"full {m}": o for m, o in full.items()}, **{f"lora {m}": o for m, o in lora.items()}}
+    kinds = zip(("full", "lora", "state"), outcomes(jobs, folder / "runs", heavy), strict=True)
+    return {f"{kind} {moment}": outcome for kind, moments in kinds for moment, outcome in moments.items()}
 
 
-@pytest.mark.parametrize("moment", [*(f"full {m}" for m in FULL), *(f"lora {m}" for m in LORA)])
+@pytest.mark.parametrize("moment", [f"{kind} {m}" for kind, moments in KINDS.items() for m in moments])
 def test_killed_and_resumed_is_bit_equal(found: dict[str, Outcome], moment: str) -> None:
     outcome = found[moment]
     assert outcome.exit == (143 if "!" in moment else -signal.SIGKILL), outcome.log

@@ -55,12 +55,13 @@ def test_the_shipped_configs_load(name: str) -> None:
         ("trainer.top_p=0.9", r"trainer\.top_p 0\.9 would make rollouts differ"),
         ("trainer.repetition_penalty=1.1", r"trainer\.repetition_penalty"),
         ("trainer.temperature=0.7", r"trainer\.temperature"),
-        ("trainer.sync_ref_model=true", r"trainer\.sync_ref_model is not used by PPO"),
+        ("trainer.reward_weights=[1]", r"trainer\.reward_weights is not used by PPO"),
         ("trainer.gama=1", r"unknown key 'trainer\.gama'.*did you mean 'gamma'"),
         ("trainer.vf_coef=high", r"trainer\.vf_coef must be a number"),
         ("critic=rewrad", r"critic"),
         ("reward.pth=x", r"unknown key 'reward\.pth'; did you mean 'path'"),
-        ("data.validation_fraction=0.1", r"data\.validation: PPO does not evaluate"),
+        ("trainer.eval_strategy=steps", r"trainer\.eval_strategy needs prompts to evaluate on"),
+        ("reward.function=a:b", r"reward has both a path and a function"),
     ],
 )
 def test_a_mistake_in_the_config_is_told_in_a_second(
@@ -77,6 +78,8 @@ def test_a_mistake_in_the_config_is_told_in_a_second(
     ("overrides", "sentence"),
     [
         (["reward.path=null"], "reward.path is missing"),
+        (["more_rewards=[{weight: 2}]"], r"more_rewards\[0\].path is missing"),
+        (["reward.path=null", "reward.function=nowhere:f"], r"'nowhere:f' cannot be found"),
         (["trainer.generation_batch_size=24"], "16 prompts do not fill one rollout of 24"),
         (["max_prompt_length=5"], "16 of 16 prompts are over max_prompt_length 5"),
         (["trainer.max_completion_length=500"], "but the model holds 512: set max_prompt_length"),
@@ -175,7 +178,7 @@ def test_the_guide_names_every_option_and_every_metric() -> None:
 
     guide = (Path(__file__).resolve().parents[2] / "docs" / "ppo.md").read_text()
     sums = """episodes tokens score score_squares reward kl surprise entropy finished value return
-        return_squares error error_squares"""
+        return_squares error error_squares repetition"""
     zeros = dict.fromkeys(sums.split(), 1.0)
     clock = Clock()
     clock.seconds["score"] = 1.0
