@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from alignment.errors import UserError
+from labeling_app.store import encryption
 
 BUSY_SECONDS = 15.0
 MIGRATION_LOCK = 7_201_940_311  # any number, the same in every process
@@ -34,20 +35,28 @@ class Store:
     """A labeling database.
 
     `url` is `sqlite:///FILE` or `postgresql+psycopg://user:password@host/name`. `create` makes the tables of
-    a new database and brings an old one up to date; without it a missing SQLite file is a UserError.
+    a new database and brings an old one up to date; without it a missing SQLite file is a UserError, and so
+    is an old schema unless `any_version`. An SQLite file is encrypted if the environment has a key
+    (encryption.py), and `plain` says that this one is not.
     """
 
-    def __init__(self, url: str, *, create: bool = False) -> None:
+    def __init__(
+        self, url: str | URL, *, create: bool = False, any_version: bool = False, plain: bool = False
+    ) -> None:
         self.url = _checked_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        key = None
         if self.sqlite:
-            _make_file(Path(self.url.database or ""), create)
-        self._writer = _engine(self.url, writes=True)
-        self._reader = _engine(self.url, writes=False)
+            path = Path(self.url.database or "")
+            key = None if plain else encryption.key_from_environment()
+            encryption.check_file(path, key)
+            _make_file(path, create)
+        self._writer = _engine(self.url, key, writes=True)
+        self._reader = _engine(self.url, key, writes=False)
         self._check_connection()
         if create:
             self._migrate("head")
-        else:
+        elif not any_version:
             self._check_version()
 
     @contextmanager
@@ -65,10 +74,38 @@ class Store:
         with self._reader.connect() as connection, connection.begin():
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A read transaction in which every statement sees the same moment, on PostgreSQL too."""
+        with self._reader.connect() as connection:
+            if not self.sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    def compact(self) -> bool:
+        """Rewrite the file so that what was deleted is no longer in its free pages or its -wal file.
+
+        False if a reader was in the way of the latter. On PostgreSQL dead rows are freed for reuse.
+        """
+        if not self.sqlite:
+            with self._writer.connect() as free:
+                free.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM")
+            return True
+        connection = self._writer.raw_connection()  # without the BEGIN that every other way in starts with
+        try:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            row = cursor.fetchone()
+            return row is not None and row[0] == 0  # its first column: somebody was in the way
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close every connection."""
-        self._writer.dispose()
         self._reader.dispose()
+        self._writer.dispose()
 
     def downgrade(self, revision: str) -> None:
         """Take the schema back to `revision` ("base" drops all). For tests and for a repair by hand."""
@@ -80,14 +117,21 @@ class Store:
                 connection.execute(text("SELECT 1"))
         except DatabaseError as error:
             reason = str(error.orig).strip().splitlines()[0]
+            if "not a database" in reason and self.sqlite:
+                reason = "it is damaged, or was encrypted with another key"
             raise UserError(f"cannot open the database {self.url.render_as_string()}: {reason}") from error
 
-    def _check_version(self) -> None:
+    def version(self) -> str | None:
+        """The revision of the schema that the database has; None for an empty one."""
         from alembic.runtime.migration import MigrationContext
-        from alembic.script import ScriptDirectory
 
         with self.read() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def _check_version(self) -> None:
+        from alembic.script import ScriptDirectory
+
+        current = self.version()
         if current != ScriptDirectory.from_config(_alembic_config()).get_current_head():
             raise UserError(
                 f"the database {self.url.render_as_string()} has schema {current or 'none'}: "
@@ -95,21 +139,25 @@ class Store:
             )
 
     def _migrate(self, revision: str, *, down: bool = False) -> None:
+        with self.write() as tx:  # SQLite: BEGIN IMMEDIATE, so a second process waits for the first
+            self.migrate(tx, revision, down=down)
+
+    def migrate(self, tx: Connection, revision: str, *, down: bool = False) -> None:
+        """Bring the schema to `revision` in the caller's transaction. Raises UserError for an unknown one."""
         from alembic import command
         from alembic.util import CommandError
 
         config = _alembic_config()
-        with self.write() as connection:  # SQLite: BEGIN IMMEDIATE, so a second process waits for the first
-            if not self.sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            config.attributes["connection"] = connection
-            try:
-                (command.downgrade if down else command.upgrade)(config, revision)
-            except CommandError as error:
-                raise UserError(
-                    f"the database {self.url.render_as_string()} was made by a newer alignkit or another "
-                    f"program: {error}"
-                ) from error
+        config.attributes["connection"] = tx
+        if not self.sqlite:
+            tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        try:
+            (command.downgrade if down else command.upgrade)(config, revision)
+        except CommandError as error:
+            raise UserError(
+                f"the database {self.url.render_as_string()} was made by a newer alignkit or another "
+                f"program: {error}"
+            ) from error
 
 
 def _alembic_config() -> Any:
@@ -121,7 +169,7 @@ def _alembic_config() -> Any:
     return config
 
 
-def _checked_url(url: str) -> URL:
+def _checked_url(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -156,7 +204,7 @@ def _make_file(path: Path, create: bool) -> None:
         raise UserError(f"cannot open the database {str(path)!r}: {error.strerror}") from error
 
 
-def _engine(url: URL, *, writes: bool) -> Engine:
+def _engine(url: URL, key: str | None, *, writes: bool) -> Engine:
     dumps = partial(json.dumps, ensure_ascii=False)
     if url.get_backend_name() == "postgresql":
         try:
@@ -171,21 +219,24 @@ def _engine(url: URL, *, writes: bool) -> Engine:
     # waiting sleeps and tries again. Other processes are waited for by busy_timeout.
     engine = create_engine(
         url,
+        module=None if key is None else encryption.cipher_module(),
         json_serializer=dumps,
         pool_size=1 if writes else 8,
         max_overflow=0,
         pool_timeout=30,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
-    event.listen(engine, "connect", partial(_set_pragmas, writes=writes))
+    event.listen(engine, "connect", partial(_set_pragmas, key=key, writes=writes))
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 
-def _set_pragmas(connection: Any, _record: Any, *, writes: bool) -> None:
+def _set_pragmas(connection: Any, _record: Any, *, key: str | None, writes: bool) -> None:
     connection.isolation_level = None  # the driver must start no transaction of its own
     cursor = connection.cursor()
+    if key is not None:
+        cursor.execute(encryption.key_statement(key))
     cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     cursor.execute("PRAGMA foreign_keys = ON")
     if writes:

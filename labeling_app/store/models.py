@@ -104,7 +104,7 @@ tasks = Table(
     Column("external_id", Text, nullable=False),  # the record's id
     Column("prompt", JSON, nullable=False),  # the messages, as the record has them
     Column("extra", JSON, nullable=False),  # the record's other fields, given back by the export
-    Column("sha256", String(64), nullable=False),  # of prompt and completions: is it the same task?
+    Column("sha256", String(64), nullable=False),  # of the texts: is it the same task? "": they were removed
     Column("priority", Float, nullable=False, default=0.0),  # higher comes first
     Column("n_required", Integer, nullable=False),
     Column("n_judgments", Integer, nullable=False, default=0),

@@ -132,7 +132,7 @@ def set_password(
     tx: Connection, now: datetime, login: str, password: str, passwords: Passwords, actor: str
 ) -> None:
     """Set a new password and end every session of the account. Raises UserError for an unknown login."""
-    row = _account(tx, login)
+    row = account(tx, login)
     store_password(tx, now, row, new_hash(password, passwords), actor)
 
 
@@ -145,7 +145,7 @@ def store_password(tx: Connection, now: datetime, row: RowMapping, password_hash
 
 def set_role(tx: Connection, now: datetime, login: str, role: str, actor: str) -> None:
     """Give an account another role, from its next request on. Raises UserError if no admin would be left."""
-    row = _account(tx, login)
+    row = account(tx, login)
     checked_role(role)
     if role == row["role"]:
         return
@@ -160,7 +160,7 @@ def set_active(tx: Connection, now: datetime, login: str, active: bool, actor: s
 
     Raises UserError for an unknown login, or if no admin would be left.
     """
-    row = _account(tx, login)
+    row = account(tx, login)
     if active == row["active"]:
         return
     if not active and row["role"] == "admin":
@@ -170,7 +170,7 @@ def set_active(tx: Connection, now: datetime, login: str, active: bool, actor: s
     audit.append(tx, now, actor, "user reactivate" if active else "user deactivate", row["public_id"])
 
 
-def _account(tx: Connection, login: str) -> RowMapping:
+def account(tx: Connection, login: str) -> RowMapping:
     """The account with this login, active or not. Raises UserError if there is none."""
     wanted = select(annotators).where(annotators.c.login == clean_login(login))
     row = tx.execute(wanted).mappings().first()

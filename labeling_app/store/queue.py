@@ -165,19 +165,23 @@ def skip(tx: Connection, annotator: RowMapping, public_id: str, now: datetime) -
 
 
 def own_assignment(tx: Connection, annotator_id: int, public_id: str) -> RowMapping:
-    """The annotator's own assignment, locked. Raises Refusal 404 for any other, existing or not."""
+    """The annotator's own assignment, locked. Raises Refusal 404 for any other, existing or not, and 409
+    where the task's texts were removed."""
     lock_annotator(tx, annotator_id)
     row = (
         tx.execute(
-            select(assignments)
+            select(assignments, tasks.c.sha256)
+            .join(tasks, tasks.c.id == assignments.c.task_id)
             .where(assignments.c.public_id == public_id, assignments.c.annotator_id == annotator_id)
-            .with_for_update()
+            .with_for_update(of=assignments)
         )
         .mappings()
         .first()
     )
     if row is None:
         raise Refusal(404, "There is no such task of yours.")
+    if not row["sha256"]:
+        raise Refusal(409, "The texts of this task were removed.")
     return row
 
 

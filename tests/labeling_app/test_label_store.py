@@ -103,7 +103,7 @@ def test_a_database_that_is_not_there_or_not_ours(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no labeling database"):
         Store(f"sqlite:///{tmp_path}/none.db")
     (tmp_path / "text.db").write_text("this is no database, but long enough to have a header " * 10)
-    with pytest.raises(UserError, match="not a database"):
+    with pytest.raises(UserError, match="no SQLite database"):
         Store(f"sqlite:///{tmp_path}/text.db", create=True)
     newer = Store(f"sqlite:///{tmp_path}/newer.db", create=True)
     with newer.write() as tx:
