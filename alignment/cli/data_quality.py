@@ -72,12 +72,7 @@ def duplicates(
         wanted = f"alignkit data duplicates {source}{how} --out CLEAN.jsonl"
         next_steps(wanted if clusters else f"alignkit data stats {source}")
         return
-    with record_writer(out, overwrite) as writer:
-        for row, record in enumerate(progress(native_records(source), "writing")):
-            if row not in left_out:
-                writer.write(record)
-    print(f"{writer.rows:,} records in {out}; {source} is as it was")
-    next_steps(f"alignkit data stats {out}")
+    _write_without(left_out, source, out, overwrite)
 
 
 @app.command()
@@ -114,13 +109,7 @@ def contamination(
         wanted = f"alignkit data contamination {train} {evaluation} --out CLEAN.jsonl"
         next_steps(wanted if overlaps else f"alignkit data stats {train}")
         return
-    left_out = {entry["row"] for entry in overlaps}
-    with record_writer(out, overwrite) as writer:
-        for row, record in enumerate(progress(native_records(train), "writing")):
-            if row not in left_out:
-                writer.write(record)
-    print(f"{writer.rows:,} records in {out}")
-    next_steps(f"alignkit data stats {out}")
+    _write_without({entry["row"] for entry in overlaps}, train, out, overwrite)
 
 
 @app.command()
@@ -226,6 +215,16 @@ def known_region(region: str) -> str | None:
     if region.upper() not in phonenumbers.SUPPORTED_REGIONS:
         raise UserError(f'--region is two letters such as US, GB or DE, or none, not "{region}"')
     return region.upper()
+
+
+def _write_without(left_out: set[int], source: str, out: Path, overwrite: bool) -> None:
+    """Write the records of the source, but for the rows with these numbers."""
+    with record_writer(out, overwrite) as writer:
+        for row, record in enumerate(progress(native_records(source), "writing")):
+            if row not in left_out:
+                writer.write(record)
+    print(f"{writer.rows:,} records in {out}; {source} is as it was")
+    next_steps(f"alignkit data stats {out}")
 
 
 def _put(

@@ -13,6 +13,7 @@ import msgspec
 
 from alignment.data.files import FOREIGN_SUFFIXES, SUFFIXES, Paths, data_files, read_blocks
 from alignment.data.formats import FORMATS
+from alignment.data.records import shown
 from alignment.errors import UserError
 
 ROWS = 20  # of each file: enough for a broken one, or for a column that is null at first
@@ -47,7 +48,9 @@ def detect(paths: Paths) -> Detected:
                 "convert the files of one format at a time"
             )
     if first is None:
-        reason = _spread(files[0]) or "no row in the beginning of the file is an object"
+        empty = all(file.stat().st_size == 0 for file in files)
+        nothing = "the file is empty" if empty else "no row in the beginning of the file is an object"
+        reason = _spread(files[0]) or nothing
         raise UserError(f"{', '.join(map(str, files[:3]))}: {reason}")
     return first[1]
 
@@ -85,7 +88,7 @@ def _recognised(row: dict[str, Any]) -> Detected | None:
 
 def _unknown(rows: list[dict[str, Any]]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    listed = ", ".join(f'"{key}"' for key in keys[:12]) + (", …" if len(keys) > 12 else "")
+    listed = ", ".join(f'"{shown(key)}"' for key in keys[:12]) + (", …" if len(keys) > 12 else "")
     return (
         f"no known format has rows with the keys {listed}; name the format with --from, or say which key "
         "is what: --column prompt=KEY, and demonstration=, chosen= and rejected=, or completion_1=, "

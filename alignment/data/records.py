@@ -156,7 +156,7 @@ def explain(error: Exception, known: set[str] | None = None) -> str:
     unknown = _UNKNOWN.match(text)
     if unknown:
         key, path = unknown.group(1), unknown.group(2) or ""
-        return f'unknown key "{key}"{_inside(path)}{nearest(key, known or _keys_at(path))}'
+        return f'unknown key "{shown(key)}"{_inside(path)}{nearest(key, known or _keys_at(path))}'
     if isinstance(error, msgspec.ValidationError):
         located = _LOCATED.match(text)
         what, path = (located.group(1), located.group(2)) if located else (text, None)
@@ -186,8 +186,14 @@ def nearest(key: str, known: set[str]) -> str:
     """'; did you mean "x"?' for a near key, else the list of those that are known."""
     near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
     if near:
-        return f'; did you mean "{near[0]}"?'
-    return f"; the keys here are {', '.join(sorted(known))}"
+        return f'; did you mean "{shown(near[0])}"?'
+    return f"; the keys here are {', '.join(map(shown, sorted(known)))}"
+
+
+def shown(key: str) -> str:
+    """A key of somebody's file as a sentence can show it: on one line, and not endless."""
+    plain = key if key.isprintable() else key.encode("unicode_escape").decode()
+    return plain if len(plain) <= 80 else f"{plain[:79]}…"
 
 
 def _inside(path: str) -> str:
@@ -230,7 +236,7 @@ def check_duplicate_keys(line: bytes, where: str, again: bytes = b"") -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise UserError(f'{where}: the key "{key}" is there twice; keep one')
+                raise UserError(f'{where}: the key "{shown(key)}" is there twice; keep one')
             seen.add(key)
         return {}
 

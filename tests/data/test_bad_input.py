@@ -55,6 +55,9 @@ BAD_LINES: dict[str, tuple[bytes, str, int]] = {
     "nested a hundred thousand deep": (
         lines(LINE, f'{LINE[:-1]}, "x": {"[" * 100_000}{"]" * 100_000}}}'), "line 2: nested too", 1,
     ),
+    "a key with a line end": (
+        lines(LINE, LINE.replace('"instruction"', '"instruc\\ntion"')), "line 2: .*mean \"instruc.*tion", 1,
+    ),
     "a missing key": (lines(LINE, '{"input": "", "output": "a"}'), 'line 2: the key "instruction" is', 1),
     "a rank below one": (
         lines(record(), record(judgments=[{"ranks": [0, 1]}])), r"line 2: judgments\[0\]\.ranks has", 1,

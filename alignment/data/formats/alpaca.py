@@ -22,8 +22,9 @@ from msgspec import UNSET, UnsetType
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
+from alignment.data.formats.kept import notes_of, part
 from alignment.data.formats.rows import columns_of
-from alignment.data.formats.turns import notes_of, part, take_tools, tools_row
+from alignment.data.formats.turns import take_tools, tools_row
 from alignment.data.pairs import best_completion, label_balance
 from alignment.data.records import Completion, Judgment, Message, Record, nearest
 from alignment.errors import UserError

@@ -9,7 +9,7 @@ import msgspec
 
 from alignment.data.formats import foreign
 from alignment.data.formats.foreign import Row
-from alignment.data.records import Comparison, Completion, Judgment, Message, Source, explain
+from alignment.data.records import Comparison, Completion, Judgment, Message, Source, explain, shown
 from alignment.errors import UserError
 
 _WHO = r"((ai|model|llm|bot|assistant|generated|candidate|system|human|reference)[-_ ]?)?"
@@ -92,7 +92,7 @@ def find_fields(fields: Row, named: set[str], where: str, apart: bool = False) -
     if not prompt and len(others) == 1:
         prompt = others
     if not prompt and (others or not (replies or apart)):
-        listed = ", ".join(f'"{name}"' for name in others or fields) or "none"
+        listed = ", ".join(f'"{shown(name)}"' for name in others or fields) or "none"
         raise UserError(
             f"{where}: which field is the prompt? The fields are {listed}; rename that one to "
             '"prompt", and replies to "response1", "response2", …'

@@ -30,7 +30,7 @@ import msgspec
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import compared, foreign
-from alignment.data.formats.kept import keep, note, restore
+from alignment.data.formats.kept import keep, note, notes_of, restore
 from alignment.data.records import Judgment, Message, Record, Source
 from alignment.errors import UserError
 
@@ -212,8 +212,7 @@ def rows(record: Record) -> list[foreign.Row]:
 def _written(record: Record) -> list[foreign.Row]:
     if len(record.completions) != 2:
         return []
-    kept = record.meta.get(NAME)
-    marks = kept if isinstance(kept, dict) else {}
+    marks = notes_of(record, NAME)
     sides = [record.prompt + completion.turns() for completion in record.completions]
     shape = marks.get("shape")
     base = _texts(sides, shape == "lists") if shape else None

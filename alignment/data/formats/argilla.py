@@ -37,8 +37,8 @@ from alignment.data.files import Paths, Rejects
 from alignment.data.formats import annotation, foreign
 from alignment.data.formats.argilla_shapes import Answers, open_row, shape_of, shaped
 from alignment.data.formats.foreign import Row
-from alignment.data.formats.kept import decode_object, keep, note, restore
-from alignment.data.records import Completion, Judgment, Record, record_id
+from alignment.data.formats.kept import decode_object, keep, note, notes_of, restore
+from alignment.data.records import Completion, Judgment, Record, record_id, shown
 from alignment.errors import UserError
 
 NAME = "argilla"
@@ -199,7 +199,7 @@ def _ranks(ranking: list[tuple[str, int | None]], names: list[str], where: str) 
     for name, rank in ranking:
         index = annotation.named_completion(name, names)
         if index is None:
-            listed = ", ".join(f'"{field}"' for field in names)
+            listed = ", ".join(f'"{shown(field)}"' for field in names)
             raise UserError(f'{where}: the ranking names "{name}", which is none of the replies {listed}')
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int)):
             raise UserError(
@@ -251,14 +251,9 @@ def rows(record: Record) -> list[Row]:
     return [row]
 
 
-def _kept(holder: Any) -> Row:
-    kept = holder.meta.get(NAME)
-    return kept if isinstance(kept, dict) else {}
-
-
 def _usual_row(record: Record) -> Row:
-    kept = _kept(record)
-    own = [c for c in record.completions if "question" not in _kept(c)]
+    kept = notes_of(record, NAME)
+    own = [c for c in record.completions if "question" not in notes_of(c, NAME)]
     names = kept.get("completions")
     if names is None or len(names) != len(own):
         names = usual_names(len(own))
@@ -286,18 +281,18 @@ def _usual_row(record: Record) -> Row:
 def _responses(record: Record, names: list[str]) -> list[Answers]:
     """What the annotators answered, drafts and discarded responses again in their places."""
     found: list[Answers] = []
-    written = [c for c in record.completions if "question" in _kept(c)]
+    written = [c for c in record.completions if "question" in notes_of(c, NAME)]
     for judgment in record.judgments:
-        kept = _kept(judgment)
+        kept = notes_of(judgment, NAME)
         if kept.get("joined") and found and found[-1].user == judgment.by:
             continue  # a further ranking of the same response: its answers are with the first
         values = _values(judgment, names, [c for c in written if c.source and c.source.name == judgment.by])
         rest = {key: value for key, value in kept.items() if key not in ("answers", "joined")}
         rest = {"status": "submitted", **rest}
-        if judgment.at and _kept(record).get("shape") == "feedback":
+        if judgment.at and notes_of(record, NAME).get("shape") == "feedback":
             rest["inserted_at"] = judgment.at
         found.append(Answers(judgment.by, rest.get("status"), values, rest))
-    for entry in _kept(record).get("unvoted", []):
+    for entry in notes_of(record, NAME).get("unvoted", []):
         rest = entry["rest"]
         found.insert(entry["place"], Answers(entry["user_id"], rest.get("status"), entry["values"], rest))
     return found
@@ -305,9 +300,9 @@ def _responses(record: Record, names: list[str]) -> list[Answers]:
 
 def _values(judgment: Judgment, names: list[str], written: list[Completion]) -> Row:
     """The answers as they were read, where they still say this judgment; else what it says now."""
-    corrections = {_kept(completion)["question"]: completion.text for completion in written}
+    corrections = {notes_of(completion, NAME)["question"]: completion.text for completion in written}
     usual = {**usual_answers(judgment, names), **corrections}
-    raw = _kept(judgment).get("answers")
+    raw = notes_of(judgment, NAME).get("answers")
     if not isinstance(raw, dict):
         return usual
     try:

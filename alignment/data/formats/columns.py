@@ -38,9 +38,9 @@ from alignment.data.files import Paths, Rejects
 from alignment.data.formats import compared, foreign
 from alignment.data.formats.column_names import NUMBERED, PREFERENCES, Names, is_conversation, usual_names
 from alignment.data.formats.column_preferences import prefer, preferred
-from alignment.data.formats.kept import keep, note, restore
+from alignment.data.formats.kept import keep, note, notes_of, part, restore
 from alignment.data.pairs import best_completion, judgment_votes
-from alignment.data.records import Completion, Judgment, Message, Record, nearest, record_id
+from alignment.data.records import Completion, Judgment, Message, Record, nearest, record_id, shown
 from alignment.errors import UserError
 
 Row = foreign.Row
@@ -80,7 +80,7 @@ def decoder(names: Names | None) -> Callable[[bytes, str], Record]:
         row = compared.decode_row(line, where)
         used = names or usual_names(row)
         if used is None:
-            keys = ", ".join(f'"{key}"' for key in list(row)[:12])
+            keys = ", ".join(f'"{shown(key)}"' for key in list(row)[:12])
             raise UserError(f"{where}: which of the columns {keys} is what? --column prompt=COLUMN …")
         record = _record(row, used, where)
         note(record, NAME, {"names": used})
@@ -229,9 +229,8 @@ def write(
 
 def names_of(record: Record) -> Names:
     """The mapping that the record was read with, else targets to themselves that hold most of it."""
-    kept = record.meta.get(NAME)
-    marked = kept.get("names") if isinstance(kept, dict) else None
-    if isinstance(marked, dict) and isinstance(marked.get("prompt"), str):
+    marked = part(notes_of(record, NAME), "names")
+    if isinstance(marked.get("prompt"), str):
         return marked
     targets = ["prompt", "system"]
     if record.demonstrations or not record.completions:
@@ -286,8 +285,7 @@ def _base(record: Record, names: Names) -> Row:
     if "system" in names and len(turns) > 1 and turns[0] == Message("system", turns[0].content):
         base["system"] = turns.pop(0).content
     if turns == [Message("user", turns[0].content if turns else "")]:
-        kept = record.meta.get(NAME)
-        context = kept.get("context") if isinstance(kept, dict) else None
+        context = notes_of(record, NAME).get("context")
         base["prompt"] = turns[0].content
         if context and "context" in names and turns[0].content.endswith(f"\n\n{context}"):
             base |= {"prompt": turns[0].content.removesuffix(f"\n\n{context}"), "context": context}

@@ -16,7 +16,7 @@ import msgspec
 from alignment.data.files import atomic_output
 from alignment.data.formats import foreign
 from alignment.data.formats.foreign import Row
-from alignment.data.formats.kept import note
+from alignment.data.formats.kept import note, notes_of
 from alignment.data.formats.rows import row_of
 from alignment.data.lines import open_output, read_lines
 from alignment.data.pairs import judgment_votes
@@ -59,7 +59,8 @@ def write(
         tempfile.TemporaryDirectory(dir=target.parent) as near,
     ):
         waiting = Path(near) / "rows.jsonl"
-        lost = foreign.write_foreign(records, waiting, cells_of, decode)
+        with open_output(waiting) as kept:
+            lost = foreign.put_rows(records, lambda line: kept.write(line + b"\n"), target, cells_of, decode)
         rows = (msgspec.json.decode(line, type=dict[str, str]) for _, line in read_lines(waiting))
         with open_output(temporary) as out:
             out.writelines(table_text(list(header), rows, "\t" if target.name.endswith(TABLES[3:]) else ","))
@@ -118,8 +119,7 @@ def instruction_columns(record: Record, name: str) -> Row | None:
     """`instruction` and `input` of a prompt of one user's turn, split as it was; None for another prompt."""
     if len(record.prompt) != 1 or record.prompt[0] != Message("user", record.prompt[0].content):
         return None
-    asked, kept = record.prompt[0].content, record.meta.get(name)
-    context = kept.get("input") if isinstance(kept, dict) else None
+    asked, context = record.prompt[0].content, notes_of(record, name).get("input")
     if isinstance(context, str) and context and asked.endswith(f"\n\n{context}"):
         return {"instruction": asked.removesuffix(f"\n\n{context}"), "input": context}
     return {"instruction": asked}

@@ -14,7 +14,7 @@ import msgspec
 from alignment.data.files import FOREIGN_SUFFIXES, Paths, Rejects, atomic_output, data_files, decode_rows
 from alignment.data.lines import open_output
 from alignment.data.pairs import agreed_pairs, judgment_votes, pair_votes
-from alignment.data.records import Completion, Judgment, Message, Record, check_record, record_id
+from alignment.data.records import Completion, Judgment, Message, Record, check_record, record_id, shown
 from alignment.errors import UserError
 
 Row = dict[str, Any]
@@ -58,17 +58,28 @@ def write_foreign(
     What is lost is what does not come back when the rows are read again.
     Raises UserError if the file exists without `overwrite`, or if no record gives a row.
     """
+    with json_output(path, overwrite) as put:
+        return put_rows(records, put, path, rows_of, decode)
+
+
+def put_rows(
+    records: Iterable[Record],
+    put: Callable[[bytes], object],
+    path: str | os.PathLike[str],
+    rows_of: Callable[[Record], list[Row]],
+    decode: Callable[[bytes, str], Record],
+) -> Counter[str]:
+    """Hand the lines of each record's rows to `put`, for `write_foreign`; `path` is for its errors."""
     lost: Counter[str] = Counter()
     rows_written = 0
-    with json_output(path, overwrite) as put:
-        for record in records:
-            lines = [msgspec.json.encode(row) for row in rows_of(record)]
-            for line in lines:
-                put(line)
-            rows_written += len(lines)
-            lost.update(losses(record, [decode(line, "a written row") for line in lines]))
-        if not rows_written:
-            raise UserError(f"{path}: no record has what this format holds ({_listed(lost)})")
+    for record in records:
+        lines = [msgspec.json.encode(row) for row in rows_of(record)]
+        for line in lines:
+            put(line)
+        rows_written += len(lines)
+        lost.update(losses(record, [decode(line, "a written row") for line in lines]))
+    if not rows_written:
+        raise UserError(f"{path}: no record has what this format holds ({_listed(lost)})")
     return lost
 
 
@@ -97,7 +108,7 @@ def json_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
 
 def by_keys(keys: Iterable[str]) -> str:
     """By what a row was recognised: 'the keys "chosen" and "rejected"'."""
-    names = [f'"{key}"' for key in keys]
+    names = [f'"{shown(key)}"' for key in keys]
     if len(names) == 1:
         return f"the key {names[0]}"
     return f"the keys {', '.join(names[:-1])} and {names[-1]}"

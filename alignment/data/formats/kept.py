@@ -16,7 +16,7 @@ import msgspec
 
 from alignment.data.formats import foreign
 from alignment.data.formats.foreign import Row
-from alignment.data.records import Record, check_duplicate_keys, explain
+from alignment.data.records import Completion, Judgment, Record, check_duplicate_keys, explain
 from alignment.errors import UserError
 
 
@@ -28,6 +28,17 @@ def decode_object(line: bytes, where: str) -> Row:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: {explain(error)}") from None
     return row
+
+
+def notes_of(holder: Record | Completion | Judgment, name: str) -> Row:
+    """What meta.NAME keeps; an empty object where there is none."""
+    return part(holder.meta, name)
+
+
+def part(notes: Row, key: str) -> Row:
+    """The object under a key, or an empty one: meta is open, and people write into it."""
+    value = notes.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def note(record: Record, name: str, entries: dict[str, Any]) -> None:
@@ -47,8 +58,8 @@ def keep(record: Record, name: str, row: Row, usual: Row) -> None:
 
 def restore(record: Record, name: str, usual: Row, decode: Callable[[bytes, str], Record]) -> Row:
     """The row to write: the usual one with what was kept, where that still reads as this record."""
-    kept = record.meta.get(name)
-    if not isinstance(kept, dict):
+    kept = notes_of(record, name)
+    if not kept:
         return usual
     row = {**kept.get("columns", {}), **usual}
     spelled, absent = kept.get("spelled", {}), kept.get("absent", [])

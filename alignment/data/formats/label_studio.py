@@ -32,7 +32,7 @@ import msgspec
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import annotation, compared, foreign
 from alignment.data.formats.foreign import Row
-from alignment.data.formats.kept import decode_object, keep, note, restore
+from alignment.data.formats.kept import decode_object, keep, note, notes_of, restore
 from alignment.data.formats.label_studio_results import VALUE_KEYS, read_results, usual_results
 from alignment.data.records import Completion, Judgment, Record, record_id
 from alignment.errors import UserError
@@ -262,13 +262,8 @@ def rows(record: Record) -> list[Row]:
     return [row]
 
 
-def _kept(holder: Any) -> Row:
-    kept = holder.meta.get(NAME)
-    return kept if isinstance(kept, dict) else {}
-
-
 def _usual_row(record: Record) -> Row:
-    kept = _kept(record)
+    kept = notes_of(record, NAME)
     data, names = _usual_data(record)
     given = record.id if record.id != record_id(msgspec.structs.replace(record, id=None)) else None
     row: Row = {} if given is None else {"id": _number(given)}
@@ -283,8 +278,8 @@ def _usual_row(record: Record) -> Row:
 
 def _usual_data(record: Record) -> tuple[Row, list[str]]:
     """A task's data, and what its results call the replies."""
-    kept = _kept(record)
-    own = [completion for completion in record.completions if "control" not in _kept(completion)]
+    kept = notes_of(record, NAME)
+    own = [completion for completion in record.completions if "control" not in notes_of(completion, NAME)]
     asked = kept.get("asked")
     data: Row = dict(kept.get("data", {}))
     if kept.get("chat") and len(own) == 1:
@@ -305,7 +300,7 @@ def _usual_data(record: Record) -> tuple[Row, list[str]]:
 
 
 def _item(completion: Completion, index: int) -> Row:
-    rest = dict(_kept(completion))
+    rest = dict(notes_of(completion, NAME))
     key = rest.pop("content_key", "body")
     return {"id": completion.id or usual_names(index + 1)[-1], key: completion.content, **rest}
 
@@ -313,9 +308,9 @@ def _item(completion: Completion, index: int) -> Row:
 def _annotations(record: Record, names: list[str]) -> list[Row]:
     """The annotations of a task, cancelled ones again in their places."""
     found: list[Row] = []
-    written = [completion for completion in record.completions if "control" in _kept(completion)]
+    written = [completion for completion in record.completions if "control" in notes_of(completion, NAME)]
     for judgment in record.judgments:
-        rest = dict(_kept(judgment))
+        rest = dict(notes_of(judgment, NAME))
         if rest.pop("joined", False) and found:
             continue  # a further order in the same annotation: its results are with the first
         own = [c for c in written if (c.source.name if c.source else None) == judgment.by]
@@ -325,14 +320,14 @@ def _annotations(record: Record, names: list[str]) -> list[Row]:
         raw = rest.pop("result", None)
         entry = {key: value for key, value in entry.items() if key not in rest}
         found.append({**entry, **rest, "result": _results(judgment, own, names, raw)})
-    for entry in _kept(record).get("unvoted", []):
+    for entry in notes_of(record, NAME).get("unvoted", []):
         found.insert(entry["place"], entry["annotation"])
     return found
 
 
 def _results(judgment: Judgment, written: list[Completion], names: list[str], raw: Any) -> Any:
     """The results as they were read, where they still say this judgment; else what it says now."""
-    usual = usual_results(judgment, {_kept(c)["control"]: c.text for c in written}, names)
+    usual = usual_results(judgment, {notes_of(c, NAME)["control"]: c.text for c in written}, names)
     if not isinstance(raw, list):
         return usual
     kept = [result for result in raw if isinstance(result, dict)]

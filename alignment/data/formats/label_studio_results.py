@@ -9,7 +9,7 @@ import msgspec
 
 from alignment.data.formats import annotation
 from alignment.data.formats.foreign import Row
-from alignment.data.records import Comparison, Judgment
+from alignment.data.records import Comparison, Judgment, shown
 from alignment.errors import UserError
 
 VALUE_KEYS = {
@@ -144,7 +144,7 @@ def _read_ranker(order: Judgment, said: Any, to: str, names: list[str], where: s
 def _item(item: Any, names: list[str], where: str) -> int:
     name = str(item.get("id") if isinstance(item, dict) else item)
     if name not in names:
-        listed = ", ".join(f'"{known}"' for known in names)
+        listed = ", ".join(f'"{shown(known)}"' for known in names)
         raise UserError(f'{where}: the order names "{name}", which is none of the replies {listed}')
     return names.index(name)
 

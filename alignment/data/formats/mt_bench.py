@@ -17,7 +17,7 @@ from typing import Any
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import compared, foreign
-from alignment.data.formats.kept import keep, note, restore
+from alignment.data.formats.kept import keep, note, notes_of, restore
 from alignment.data.records import Message, Record
 from alignment.errors import UserError
 
@@ -68,8 +68,7 @@ def _written(record: Record) -> list[foreign.Row]:
         return []
     question = record.id.removeprefix(_ID)
     number = int(question) if re.fullmatch("0|[1-9][0-9]{0,18}", question) else question
-    kept = record.meta.get(NAME)
-    turns = kept.get("turns") if isinstance(kept, dict) else None
+    turns = notes_of(record, NAME).get("turns")
     if not isinstance(turns, list) or turns[:1] != [asked["instruction"]]:
         turns = [asked["instruction"]]
     return [{"question_id": number, "turns": turns}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alignment.data.formats import compared
-from alignment.data.formats.turns import notes_of, part
+from alignment.data.formats.kept import notes_of, part
 from alignment.data.records import Completion, Judgment, Message, Parent, Record, Role, Source, record_id
 from alignment.errors import UserError
 

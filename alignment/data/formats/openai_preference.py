@@ -18,14 +18,13 @@ from typing import Any
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
+from alignment.data.formats.kept import notes_of, part
 from alignment.data.formats.rows import row_of
 from alignment.data.formats.turns import (
     OPENAI,
     completion_of,
     completion_rows,
     messages_of,
-    notes_of,
-    part,
     prompt_end,
     read_turns,
     take_tools,

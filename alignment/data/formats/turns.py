@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from alignment.data.formats import foreign
+from alignment.data.formats.kept import notes_of, part
 from alignment.data.records import Completion, Message, Record, Role, nearest
 from alignment.errors import UserError
 
@@ -215,17 +216,6 @@ def completion_of(turns: list[Turn], name: str) -> Completion:
 def completion_rows(completion: Completion, name: str, spelling: Spelling) -> list[Row] | None:
     """The turns of a completion as objects; None where one cannot be held."""
     return write_turns(completion.turns(), part(notes_of(completion, name), "turns"), spelling)
-
-
-def notes_of(holder: Record | Completion, name: str) -> Row:
-    """What meta keeps for this format."""
-    return part(holder.meta, name)
-
-
-def part(notes: Row, key: str) -> Row:
-    """The object under a key, or an empty one: meta is open, and people write into it."""
-    value = notes.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def reply_start(messages: list[Message]) -> int:

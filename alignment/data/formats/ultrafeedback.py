@@ -28,7 +28,7 @@ from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
 from alignment.data.formats.annotation import chat_turns, is_chat
 from alignment.data.formats.foreign import Row
-from alignment.data.formats.kept import decode_object, keep, note, restore
+from alignment.data.formats.kept import decode_object, keep, note, notes_of, restore
 from alignment.data.pairs import Pair, agreed_pairs, pair_votes
 from alignment.data.records import Completion, Judgment, Message, Record, Source, nearest
 from alignment.errors import UserError
@@ -271,21 +271,16 @@ def rows(record: Record) -> list[Row]:
     plain = one_turn and all(completion.content is not None for completion in record.completions)
     pairs = agreed_pairs(pair_votes(record))
     rated = any(judgment.ratings for judgment in record.judgments)
-    if plain and not _kept(record).get("style") and (rated or not pairs):
+    if plain and not notes_of(record, NAME).get("style") and (rated or not pairs):
         usual = [_rated_row(record)]
     else:
         usual = [_binarized_row(record, pair) for pair in pairs]
     return [restore(record, NAME, row, decode) for row in usual]
 
 
-def _kept(record: Record) -> Row:
-    kept = record.meta.get(NAME)
-    return kept if isinstance(kept, dict) else {}
-
-
 def _rated_row(record: Record) -> Row:
     rated = [judgment for judgment in record.judgments if judgment.ratings]
-    listed = len(rated) > 1 or _kept(record).get("lists")
+    listed = len(rated) > 1 or notes_of(record, NAME).get("lists")
     row: Row = {"source": record.meta["source"]} if isinstance(record.meta.get("source"), str) else {}
     names = [completion.source.name for completion in record.completions if completion.source]
     row |= {"instruction": record.prompt[0].content, "models": [name for name in names if name]}
@@ -309,7 +304,7 @@ def _rated_row(record: Record) -> Row:
 
 
 def _binarized_row(record: Record, pair: Pair) -> Row:
-    kept = _kept(record)
+    kept = notes_of(record, NAME)
     names = kept.get("names", {})
     text, rating = names.get("text", _TEXT[0]), names.get("rating", _RATING[0])
     sides = [record.completions[index] for index in (pair.chosen, pair.rejected)]
