@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
@@ -60,7 +60,7 @@ class JudgmentBody(BaseModel):
     edited_text: RewriteBody | None = None
     flag: Annotated[str, Field(max_length=forms.MAX_REASON)] | None = None
     seconds: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] | None = None
-    guideline_version: int | None = None
+    guideline_version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
     def answer(self, order: list[int]) -> judging.Answer:
         """The same by ordinal: in the record's order of outputs."""
@@ -183,7 +183,9 @@ def judged_task(public_id: str, request: Request, annotator: Annotator) -> dict[
 
 
 @router.get("/assignments/{public_id}/guideline/{version}")
-def older_guideline(public_id: str, version: int, request: Request, annotator: Annotator) -> dict[str, Any]:
+def older_guideline(
+    public_id: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)], request: Request, annotator: Annotator
+) -> dict[str, Any]:
     """The guideline as it was in an earlier version."""
     with store_of(request).read() as connection:
         text = connection.scalar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
@@ -145,8 +146,15 @@ def log_out(request: Request) -> Response:
 
 
 def address_of(request: Request) -> str:
-    """Where the request comes from, as far as is known."""
-    return request.client.host if request.client else "unknown"
+    """Where the request comes from, as far as is known; of IPv6 the network (/64), which is one person's."""
+    host = request.client.host if request.client else "unknown"
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host[:64]
+    if address.version == 4 or address.ipv4_mapped:
+        return str(getattr(address, "ipv4_mapped", None) or address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def too_many(error: people.TooManyAttempts) -> str:

@@ -17,6 +17,16 @@ MAX_API_BODY = 16 << 20  # bytes; a batch of tasks
 MAX_UPLOAD = 256 << 20  # bytes; a file of records on an admin page
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 PAGES = ("app", "admin")  # what Gradio draws
+# Of Gradio's many routes, those that its pages ask for. The annotate page fires no event; admin pages do.
+PAGE_READS = ("theme.css", "assets/", "static/")
+ADMIN_READS = (
+    "gradio_api/queue/data",
+    "gradio_api/heartbeat/",
+    "gradio_api/upload_progress",
+    "gradio_api/startup-events",
+    "gradio_api/file=",
+)
+ADMIN_WRITES = ("gradio_api/queue/join", "gradio_api/cancel", "gradio_api/upload", "gradio_api/reset")
 
 _COMMON = (
     "default-src 'none'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -47,10 +57,10 @@ class Guard:
                 await self.app(scope, receive, send)
             return  # no websocket is served
         area = _area(scope["path"])
-        guarded_send = _with_headers(send, scope["path"], CSP_GRADIO if area in PAGES else CSP_PLAIN)
+        guarded_send = _with_headers(send, scope["path"])
         refusal = _refuse(scope, area)
         if refusal is None and area in PAGES:
-            refusal = await self._check_role(Request(scope), area)
+            refusal = await self._check_role(Request(scope), area) or _refuse_unused(scope, area)
         if refusal is not None:
             await refusal(scope, receive, guarded_send)
             return
@@ -84,19 +94,33 @@ def _refuse(scope: Scope, area: str) -> Response | None:
     if scope["method"] in SAFE_METHODS:
         return None
     headers = Headers(scope=scope)
-    if (
-        area == "app"
-    ):  # the annotate page fires no Gradio event and uploads nothing: nothing there takes a write
+    if area == "app":
         return JSONResponse({"message": "Nothing here takes a write."}, status_code=405)
     # /v1 knows a caller by its bearer token alone, which no other site can make a browser send.
     if area != "v1" and not same_origin(headers):
         return JSONResponse({"message": "This request came from another site."}, status_code=403)
+    if (
+        area == "admin" and "transfer-encoding" in headers
+    ):  # else as much of it as is allowed goes to the disk
+        return JSONResponse({"message": "Say how long the request is."}, status_code=411)
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > _max_body(area):
         return JSONResponse({"message": "This request is too large."}, status_code=413)
     if area == "api" and headers.get("content-type") != "application/json":
         return JSONResponse({"message": "The body must be application/json."}, status_code=415)
     return None
+
+
+def _refuse_unused(scope: Scope, area: str) -> Response | None:
+    """404 for what Gradio serves and no page of ours asks for: files, a proxy, uploads, functions …"""
+    rest = scope["path"].lstrip("/").partition("/")[2]
+    reads = scope["method"] in SAFE_METHODS
+    if area == "admin":
+        is_page = reads and "/" not in rest  # /admin/, /admin/people …
+        known = is_page or rest.startswith((*PAGE_READS, *ADMIN_READS) if reads else ADMIN_WRITES)
+    else:
+        known = reads and (rest == "" or rest.startswith(PAGE_READS))
+    return None if known else JSONResponse({"message": "There is no such page."}, status_code=404)
 
 
 def same_origin(headers: Headers) -> bool:
@@ -121,20 +145,32 @@ def _limited(receive: Receive, limit: int) -> Receive:
     return limited
 
 
-def _with_headers(send: Send, path: str, policy: str) -> Send:
+def security_headers(path: str) -> dict[str, str]:
+    """What every answer to a request for `path` says to a browser."""
+    headers = {
+        "Content-Security-Policy": CSP_GRADIO if _area(path) in PAGES else CSP_PLAIN,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "same-origin",  # with no-referrer, a form's Origin would be "null"
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    }
+    if path.startswith("/ui/"):
+        headers["Cache-Control"] = "no-cache"  # kept, and asked for by its tag: never an old board
+    elif not path.startswith(("/app/assets/", "/admin/assets/")):
+        headers["Cache-Control"] = "no-store"
+    return headers
+
+
+def _with_headers(send: Send, path: str) -> Send:
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            headers["Content-Security-Policy"] = policy
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers["X-Frame-Options"] = "DENY"
-            headers["Referrer-Policy"] = "same-origin"  # with no-referrer, a form's Origin would be "null"
-            headers["Cross-Origin-Opener-Policy"] = "same-origin"
-            headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
-            if path.startswith("/ui/"):
-                headers["Cache-Control"] = "no-cache"  # kept, and asked for by its tag: never an old board
-            elif not path.startswith(("/app/assets/", "/admin/assets/")):
-                headers["Cache-Control"] = "no-store"
+            headers.update(security_headers(path))
+            # Gradio lets every other site of the same domain read its answers.
+            for name in ("Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"):
+                del headers[name]
         await send(message)
 
     return guarded

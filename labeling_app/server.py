@@ -11,12 +11,12 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
 from labeling_app import accounts, api, auth, http_api, oidc, single_sign_on, start, webhooks
-from labeling_app.guard import Guard
+from labeling_app.guard import Guard, security_headers
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
 from labeling_app.store.people import Passwords
@@ -121,6 +121,13 @@ def _answer_errors(app: FastAPI) -> None:
         wrong = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
         return JSONResponse({"message": "; ".join(wrong)}, status_code=422)
 
+    @app.exception_handler(DataError)
+    @app.exception_handler(UnicodeEncodeError)
+    def not_storable(_request: Request, error: Exception) -> JSONResponse:
+        # A NUL character on PostgreSQL, half of a character pair: no browser of ours sends them.
+        log.warning("refused what cannot be stored: %s", type(error).__name__)
+        return JSONResponse({"message": "This text has characters that cannot be stored."}, status_code=422)
+
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
     def unavailable(_request: Request, error: Exception) -> JSONResponse:
@@ -128,3 +135,13 @@ def _answer_errors(app: FastAPI) -> None:
         log.error("the database did not answer", exc_info=error)
         message = "The database does not answer; nothing was saved."
         return JSONResponse({"message": message}, status_code=503, headers={"Retry-After": "2"})
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, error: Exception) -> JSONResponse:
+        # Outside of the guard, and raised again once this is sent, so that the server's log has it.
+        if isinstance(error, (OperationalError, PoolTimeout)):  # in the guard itself
+            answer = unavailable(request, error)
+        else:
+            answer = JSONResponse({"message": "Something is broken here; the server's log says what."}, 500)
+        answer.headers.update(security_headers(request.url.path))
+        return answer
