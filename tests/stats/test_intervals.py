@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.stats import binomial_interval, bootstrap_interval, win_rate
-from alignment.stats.intervals import _resampled_means
+from alignment.stats import (
+    binomial_interval,
+    bootstrap_interval,
+    mean_over_seeds,
+    paired_difference,
+    win_rate,
+)
+from alignment.stats.intervals import _resampled_means, resampled_sums
 
 
 def test_bootstrap_agrees_with_scipy() -> None:
@@ -122,3 +128,66 @@ def test_one_hundred_thousand_rows_are_fast() -> None:
     start = time.perf_counter()
     win_rate(outcomes, groups)
     assert time.perf_counter() - start < 5.0  # 0.4 s alone on two cores; this machine may be busy
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=60), st.integers(1, 9), st.randoms())
+def test_swapping_the_two_mirrors_the_interval_and_order_does_not_matter(
+    outcomes: list[float], prompts: int, random
+) -> None:
+    groups = [i % prompts for i in range(len(outcomes))]
+    rate = win_rate(outcomes, groups, resamples=500)
+    mirrored = win_rate([1 - o for o in outcomes], groups, resamples=500)
+    assert mirrored.rate == pytest.approx(1 - rate.rate)
+    assert mirrored.ties == rate.ties
+    loose = (
+        0.15 if rate.rate == pytest.approx(0.5) else 1e-12
+    )  # neither leads: two draws of the same bootstrap
+    assert [mirrored.low, mirrored.high] == pytest.approx([1 - rate.high, 1 - rate.low], abs=loose)
+    order = random.sample(range(len(outcomes)), len(outcomes))
+    again = win_rate([outcomes[i] for i in order], [groups[i] for i in order], resamples=500)
+    assert again == pytest.approx(rate)
+
+
+def test_a_paired_difference_is_narrower_than_two_means() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 1, 300)
+    first, second = hard + 0.2 + rng.normal(0, 0.2, 300), hard + rng.normal(0, 0.2, 300)
+    paired, alone = paired_difference(first, second), bootstrap_interval(first)
+    assert paired.value == pytest.approx((first - second).mean())
+    assert paired.low > 0
+    assert paired.high - paired.low < 0.4 * (alone.high - alone.low)
+    swapped = paired_difference(second, first)
+    assert [swapped.low, swapped.high] == pytest.approx([-paired.high, -paired.low], abs=0.005)
+    with pytest.raises(ValueError, match="one length"):
+        paired_difference([1, 2], [1])
+
+
+def test_training_seeds_widen_the_interval_as_their_variance_asks() -> None:
+    rng = np.random.default_rng(1)
+    seeds, prompts, sd_seed, sd_prompt = 8, 400, 0.05, 0.3
+    effect = np.clip(rng.normal(0, 1, (seeds, 1)), -2, 2)
+    effect = sd_seed * (effect - effect.mean()) / effect.std(ddof=1)
+    table = 0.5 + effect + sd_prompt * rng.normal(0, 1, (seeds, prompts))
+    found = mean_over_seeds(table)
+    expected = 1.96 * np.sqrt(sd_seed**2 / seeds + sd_prompt**2 / (seeds * prompts))
+    assert found.value == pytest.approx(table.mean())
+    assert found.n == 8
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.15)
+    over_prompts_alone = bootstrap_interval(table.mean(0))
+    assert found.high - found.low > 1.5 * (over_prompts_alone.high - over_prompts_alone.low)
+    with pytest.raises(ValueError, match="two seeds"):
+        mean_over_seeds(table[:1])
+
+
+def test_resampled_sums_are_the_same_by_every_path() -> None:
+    """Few kinds are drawn by kind, two columns by index, more by counts: one distribution."""
+    rng = np.random.default_rng(2)
+    kinds = rng.choice([0.0, 1.0], size=(2_000, 2))
+    noisy = kinds + 1e-9 * rng.random((2_000, 2))
+    wide = np.concatenate([noisy, noisy, np.full((2_000, 1), 3.0)], axis=1)
+    drawn = [resampled_sums(rows, 4_000, rng) for rows in (kinds, noisy, wide)]
+    for sums in drawn:
+        assert sums[:, :2].mean(0) == pytest.approx(kinds.sum(0), rel=0.01)
+        assert np.cov(sums[:, :2].T) == pytest.approx(2_000 * np.cov(kinds.T), abs=60)
+    assert drawn[2][:, 4] == pytest.approx(6_000)
