@@ -1,4 +1,4 @@
-"""`alignkit evaluate CONFIG`: are the models better, by how much, and how surely."""
+"""`alignkit evaluate CONFIG`: are the models better, by how much, and how surely; and figures beside it."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from alignment.cli import evaluate_figures
 from alignment.cli.groups import ConfigFirst
 
 app = typer.Typer(
@@ -19,6 +20,9 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Compare models: win rates with intervals, KL, lengths, controls, and a report on one page."""
+
+
+app.add_typer(evaluate_figures.app)  # without a name: its commands stand beside `run`
 
 
 @app.command()

@@ -23,7 +23,8 @@ def decided_rate(rate: float, ties: float = 0.0) -> float:
         raise ValueError(f"the share of ties is from 0 to below 1, not {ties}")
     if not ties / 2.0 <= rate <= 1.0 - ties / 2.0:
         raise ValueError(
-            f"with {ties:g} ties the win rate lies from {ties / 2:g} to {1 - ties / 2:g}, not {rate:g}"
+            f"where a share of {ties:g} are ties, the win rate lies from {ties / 2:g} to {1 - ties / 2:g}, "
+            f"it is not {rate:g}"
         )
     return 0.5 + (rate - 0.5) / (1.0 - ties)
 

@@ -111,16 +111,15 @@ def reward_curve(
     at = np.linspace(0.0, float(d.max()), points)
     tail = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
     low, high = np.quantile(gao_curve(at, fits[:, :1], fits[:, 1:], form), tail, axis=0)
-    alpha, beta = (
-        Interval(float(found[j]), *(float(v) for v in np.quantile(fits[:, j], tail)), count) for j in (0, 1)
-    )
+    lows, highs = np.quantile(fits, tail, axis=0)
+    alpha, beta = (Interval(float(found[j]), float(lows[j]), float(highs[j]), count) for j in (0, 1))
     peak = None
     if found[1] > 0:
         peak = float(found[0] / (2 * found[1]) if form == "bon" else np.exp(found[0] / found[1] - 1.0))
     spread = float(((r - r.mean()) ** 2).sum())
-    rest = float(((r - gao_curve(d, *found, form)) ** 2).sum())
+    rest = float(((r - gao_curve(d, found[0], found[1], form)) ** 2).sum())
     fitted = 1.0 - rest / spread if spread > 0 else float("nan")
-    band = Band(gao_curve(at, *found, form), low, high)
+    band = Band(gao_curve(at, found[0], found[1], form), low, high)
     return RewardCurve(form, alpha, beta, peak, at, band, fitted)
 
 

@@ -1,0 +1,235 @@
+"""Figures over several evaluations: a leaderboard of all models that met, and what two runs differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alignment.errors import UserError
+from alignment.evaluation.answers import is_file
+from alignment.evaluation.stored import Outcomes, Stored
+from alignment.stats import Ranking, holm, paired_difference, rank_models, sign_test, win_rate
+from alignment.stats.intervals import group_sums
+from alignment.stats.ranking import ELO
+
+
+def leaderboards(runs: Sequence[Stored], *, seed: int = 0) -> list[dict[str, Any]]:
+    """One ranking for each judge and each set of models that comparisons connect, the largest first.
+
+    {judge, runs, comparisons, prompts, shrunk, models: [{rank, rank_low, rank_high, name, path, elo, elo_low,
+    elo_high, strength, low, high, win_rate, n, ties}], chances}: elo is 1000 + 400 strength / log 10; chances
+    are P(row beats column). A name that stands for different models in different runs is told apart by path.
+    """
+    labels = _labels(runs)
+    tables = []
+    for judge in sorted({run.judge for run in runs}):
+        judged = [run for run in runs if run.judge == judge]
+        rows = [
+            (labels[run.folder, c.a], labels[run.folder, c.b], c, run.folder)
+            for run in judged
+            for c in run.comparisons.values()
+        ]
+        for members in _connected([(a, b) for a, b, _, _ in rows]):
+            mine = [row for row in rows if row[0] in members]
+            a = [name for name, _, c, _ in mine for _ in c.prompts]
+            b = [name for _, name, c, _ in mine for _ in c.prompts]
+            prompts = [key for _, _, c, _ in mine for key in c.prompts]
+            ranking = rank_models(
+                a, b, np.concatenate([c.outcomes for _, _, c, _ in mine]), prompts, seed=seed
+            )
+            tables.append(
+                {
+                    "judge": judge,
+                    "runs": sorted({folder for *_, folder in mine}),
+                    "comparisons": len(prompts),
+                    "prompts": len(set(prompts)),
+                    "shrunk": ranking.shrunk,
+                    "models": _models(ranking),
+                    "chances": ranking.chances.tolist(),
+                }
+            )
+    return sorted(tables, key=lambda table: -table["comparisons"])
+
+
+def markdown(tables: Sequence[dict[str, Any]]) -> str:
+    """The leaderboards as Markdown tables, with a line each on what they rest on."""
+    parts = []
+    for table in tables:
+        shrunk = (
+            "\n\nA model never lost or never won, so half-wins were added; strengths are cautious."
+            if table["shrunk"]
+            else ""
+        )
+        lines = ["| rank | model | Elo | win rate | comparisons |", "| --- | --- | --- | --- | --- |"]
+        for m in table["models"]:
+            rank = str(m["rank"])
+            if m["rank_low"] != m["rank_high"]:
+                rank += f" ({m['rank_low']} to {m['rank_high']})"
+            elo = f"{m['elo']:.0f} ({m['elo_low']:.0f} to {m['elo_high']:.0f})"
+            cells = [rank, _cell(m["name"]), elo, f"{100 * m['win_rate']:.1f}%", f"{m['n']:,}"]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts.append(
+            f"Judge: {_cell(table['judge'])}. {table['comparisons']:,} comparisons on {table['prompts']:,} "
+            f"prompts from {len(table['runs'])} evaluations; Bradley-Terry, 95% bootstrap intervals over "
+            f"prompts.{shrunk}\n\n" + "\n".join(lines)
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def compare_runs(
+    first: Stored, second: Stored, names: tuple[str, str] | None = None, *, seed: int = 0
+) -> dict[str, Any]:
+    """Each comparison that both runs have, paired over the prompts they have in common.
+
+    names: the comparison of each run to set side by side, where they are called differently. The result:
+    {runs, comparisons: [{first, second, prompts {common, only_first, only_second}, win_rates [2], difference
+    {value, low, high, n}, wins, losses, p, p_holm, text}], differs [{what, first, second}]}. A difference is
+    the second run's win rate less the first's, each common prompt counting once. Raises UserError where the
+    runs have no comparison or no prompt in common.
+    """
+    pairs = [names] if names else _pairs(first, second)
+    for run, side in ((first, 0), (second, 1)):
+        for pair in pairs:
+            if pair[side] not in run.comparisons:
+                raise UserError(f"{run.folder} has no comparison {pair[side]}, but {_listed(run)}")
+    rows = [_paired(first, second, pair, seed) for pair in pairs]
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = float(p)
+        row["text"] = _sentence(row)
+    return {
+        "runs": [first.folder, second.folder],
+        "comparisons": rows,
+        "differs": _differences(first, second),
+    }
+
+
+def _models(ranking: Ranking) -> list[dict[str, Any]]:
+    return [
+        {
+            **s._asdict(),
+            "elo": 1000.0 + ELO * s.strength,
+            "elo_low": 1000.0 + ELO * s.low,
+            "elo_high": 1000.0 + ELO * s.high,
+        }
+        for s in ranking.standings
+    ]
+
+
+def _labels(runs: Sequence[Stored]) -> dict[tuple[str, str], str]:
+    """(run, name) -> name, with its path where runs use the name for different models.
+
+    Where a run read a model's answers from a file, the name alone says whose they are.
+    """
+    paths: dict[str, set[str]] = {}
+    for run in runs:
+        for name, path in run.models.items():
+            if not is_file(path):
+                paths.setdefault(name, set()).add(path)
+    labels = {}
+    for run in runs:
+        for name in {n for c in run.comparisons.values() for n in (c.a, c.b)}:
+            path = run.models.get(name, "")
+            several = len(paths.get(name, ())) > 1
+            labels[run.folder, name] = f"{name} ({path})" if several else name
+    return labels
+
+
+def _connected(edges: Sequence[tuple[str, str]]) -> list[set[str]]:
+    groups: list[set[str]] = []
+    for a, b in edges:
+        touched = [group for group in groups if a in group or b in group]
+        groups = [group for group in groups if group not in touched]
+        groups.append({a, b}.union(*touched))
+    return groups
+
+
+def _pairs(first: Stored, second: Stored) -> list[tuple[str, str]]:
+    shared = [name for name in first.comparisons if name in second.comparisons]
+    if shared:
+        return [(name, name) for name in shared]
+    if len(first.comparisons) == len(second.comparisons) == 1:
+        return [(next(iter(first.comparisons)), next(iter(second.comparisons)))]
+    raise UserError(
+        f"{first.folder} has {_listed(first)} and {second.folder} has {_listed(second)}, nothing in both; "
+        "name one of each with --first and --second"
+    )
+
+
+def _listed(run: Stored) -> str:
+    return ", ".join(run.comparisons)
+
+
+def _by_prompt(outcomes: Outcomes) -> dict[str, float]:
+    names = np.asarray(outcomes.prompts)
+    sums, sizes = group_sums(outcomes.outcomes, names)
+    return dict(zip(np.unique(names).tolist(), (sums / sizes).tolist(), strict=True))
+
+
+def _paired(first: Stored, second: Stored, pair: tuple[str, str], seed: int) -> dict[str, Any]:
+    sides = [run.comparisons[name] for run, name in zip((first, second), pair, strict=True)]
+    means = [_by_prompt(side) for side in sides]
+    common = sorted(means[0].keys() & means[1].keys())
+    if not common:
+        raise UserError(
+            f"{pair[0]} of {first.folder} and {pair[1]} of {second.folder} have no prompt in common"
+        )
+    a, b = (np.array([mean[key] for key in common]) for mean in means)
+    kept = set(common)
+    rates = []
+    for side in sides:
+        inside = np.array([key in kept for key in side.prompts])
+        names = np.asarray(side.prompts)[inside]
+        rates.append(win_rate(side.outcomes[inside], names, seed=seed)._asdict())
+    wins, losses = int((b - a > 1e-9).sum()), int((b - a < -1e-9).sum())
+    return {
+        "first": pair[0],
+        "second": pair[1],
+        "prompts": {
+            "common": len(common),
+            "only_first": len(means[0]) - len(common),
+            "only_second": len(means[1]) - len(common),
+        },
+        "win_rates": rates,
+        "difference": paired_difference(b, a, seed=seed)._asdict(),
+        "wins": wins,
+        "losses": losses,
+        "p": sign_test(wins, losses),
+    }
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    change = row["difference"]
+    name = row["first"] if row["first"] == row["second"] else f"{row['second']} against {row['first']}"
+    moved = "rose" if change["low"] > 0 else "fell" if change["high"] < 0 else None
+    points = f"{100 * change['value']:+.1f} points (95% interval {100 * change['low']:+.1f} to "
+    points += f"{100 * change['high']:+.1f}) on {change['n']:,} common prompts"
+    if moved:
+        return f"{name}: the win rate {moved} by {points}."
+    return f"{name}: no change can be told, {points}."
+
+
+def _differences(first: Stored, second: Stored) -> list[dict[str, Any]]:
+    """What is not the same in the two runs besides their outcomes, the judge first."""
+    a, b = ({"judge": run.judge, **_flat(run.config)} for run in (first, second))
+    keys = ["judge", *sorted((a.keys() | b.keys()) - {"judge"})]
+    return [
+        {"what": key, "first": a.get(key), "second": b.get(key)}
+        for key in keys
+        if a.get(key) != b.get(key) and not key.startswith("run.")
+    ]
+
+
+def _flat(config: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{key}.")
+        else:
+            flat[before + key] = value
+    return flat
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

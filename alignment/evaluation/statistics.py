@@ -1,0 +1,171 @@
+"""The statistics of one comparison beside its win rate: exact, for length, power, and if one had peeked.
+
+    figures = comparison_figures(outcomes, prompts, lengths_a, lengths_b, seed=0)
+    remarks = remarks_of("dpo", "sft", figures)
+
+Figures are what report.json holds of a comparison; remarks are sentences for a reader. Both are made from
+stored verdicts alone, so that they can be made again without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alignment.stats import (
+    comparisons_needed,
+    exact_win_rate,
+    explained_by_length,
+    length_controlled,
+    looks,
+    mean_over_seeds,
+    sign_test,
+    smallest_rate,
+    win_rate,
+)
+from alignment.stats.intervals import group_sums
+
+LOOKS = 100  # points of the confidence sequence that are kept
+
+
+def comparison_figures(
+    outcomes: ArrayLike,
+    prompts: Sequence[Any],
+    lengths_a: ArrayLike | None = None,
+    lengths_b: ArrayLike | None = None,
+    *,
+    seeds: Sequence[Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Figures of (n,) outcomes 1/0.5/0 for a, each of a prompt; lengths (n,) of both answers where known.
+
+    seeds: the training seed of the model behind each row, where there are several; every seed must have
+    answered every prompt. seed: of the resampling. The result, ready for JSON:
+
+    - win_rate {rate, low, high, n, ties}: a tie as half, bootstrap over prompts
+    - exact {rate, low, high, n, ties}: over prompts (n), never below 95%
+    - wins, losses, ties: of comparisons; prompts {wins, losses, ties, n}; p: exact sign test over prompts
+    - length_controlled {rate, low, high, n, length_effect, strength, sd, explains_the_result} or None
+    - power {prompts, ties, smallest_rate, smallest_rate_exactly, needed}: the win rate that so many prompts
+      with such a share of ties show with 80% (None: no rate), and the prompts that the measured one needs
+    - sequential {n, rate, low, high, evidence, decided} a list each, and decided_at: had one looked after
+      every prompt, in random order; the first number of prompts at which the test was decided, or None
+    - over_seeds {value, low, high, n} or None: the interval over seeds and prompts; n seeds
+    """
+    won = np.asarray(outcomes, dtype=np.float64)
+    names = np.asarray(prompts)
+    raw = win_rate(won, names, seed=seed)
+    sums, sizes = group_sums(won, names)
+    balance = sums - 0.5 * sizes
+    wins, losses = int((balance > 1e-9).sum()), int((balance < -1e-9).sum())
+    count = len(sums)
+    return {
+        "win_rate": raw._asdict(),
+        "exact": exact_win_rate(won, names)._asdict(),
+        "wins": int((won == 1.0).sum()),
+        "losses": int((won == 0.0).sum()),
+        "ties": raw.ties,
+        "prompts": {"wins": wins, "losses": losses, "ties": count - wins - losses, "n": count},
+        "p": sign_test(wins, losses),
+        "length_controlled": _for_length(won, names, lengths_a, lengths_b, raw, seed),
+        "power": power_figures(count, (count - wins - losses) / count, raw.rate),
+        "sequential": _sequential(sums / sizes, seed),
+        "over_seeds": None if seeds is None else _over_seeds(won, names, np.asarray(seeds), seed),
+    }
+
+
+def power_figures(prompts: int, ties: float, rate: float) -> dict[str, Any]:
+    """What `prompts` with a share of `ties` could show, and the prompts that win rate `rate` needs."""
+    usable = ties < 1.0
+    needed = None
+    if usable and abs(rate - 0.5) > 1e-9:
+        # Several answers a prompt put the rate of rows outside what the prompts' ties leave room for.
+        needed = comparisons_needed(min(max(rate, ties / 2), 1 - ties / 2), ties=ties)
+    return {
+        "prompts": prompts,
+        "ties": ties,
+        "smallest_rate": smallest_rate(prompts, ties=ties) if usable else None,
+        "smallest_rate_exactly": smallest_rate(prompts, ties=ties, exact=True) if usable else None,
+        "needed": needed,
+    }
+
+
+def remarks_of(a: str, b: str, figures: dict[str, Any]) -> list[str]:
+    """What a reader must know of the figures, a sentence each: power where nothing was found, and length."""
+    found = []
+    rate, power, controlled = figures["win_rate"], figures["power"], figures["length_controlled"]
+    if rate["low"] <= 0.5 <= rate["high"]:
+        if power["smallest_rate_exactly"] is None:
+            text = f"{power['prompts']:,} prompts are too few to tell {a} from {b}, however good either is"
+        else:
+            text = (
+                f"With {power['prompts']:,} prompts, {100 * power['ties']:.0f}% of them ties, a difference "
+                f"between {a} and {b} is found with 80% chance only from a win rate of "
+                f"{100 * power['smallest_rate_exactly']:.1f}% on"
+            )
+        if power["needed"] is not None:
+            text += (
+                f"; if the measured {100 * rate['rate']:.1f}% were true, it would take {power['needed']:,}"
+            )
+        found.append(text + ".")
+    if controlled is not None and controlled["explains_the_result"]:
+        longer = "longer" if controlled["length_effect"]["value"] > 0 else "shorter"
+        found.append(
+            f"Length may explain the result of {a} against {b}: the judge prefers {longer} answers, and at "
+            f"equal length the win rate is {100 * controlled['rate']:.1f}%, 95% interval "
+            f"{100 * controlled['low']:.1f}% to {100 * controlled['high']:.1f}%, instead of "
+            f"{100 * rate['rate']:.1f}%."
+        )
+    return found
+
+
+def _for_length(
+    won: NDArray[np.float64],
+    names: NDArray[Any],
+    lengths_a: ArrayLike | None,
+    lengths_b: ArrayLike | None,
+    raw: Any,
+    seed: int,
+) -> dict[str, Any] | None:
+    if lengths_a is None or lengths_b is None:
+        return None
+    controlled = length_controlled(won, lengths_a, lengths_b, names, seed=seed)
+    return {
+        "rate": controlled.rate,
+        "low": controlled.low,
+        "high": controlled.high,
+        "n": controlled.n,
+        "length_effect": controlled.length_effect._asdict(),
+        "strength": controlled.strength._asdict(),
+        "sd": controlled.sd,
+        "explains_the_result": explained_by_length(raw, controlled),
+    }
+
+
+def _sequential(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """values: (prompts,) mean outcome of each, put in a random order."""
+    order = np.random.default_rng(seed).permutation(len(values))
+    # Up to 2,000 prompts a look after each; beyond that, 2,000 looks tell as much.
+    at = np.unique(np.linspace(1, len(values), min(len(values), 2_000)).round().astype(np.int64))
+    found = looks(values[order], at)
+    first = next((look.n for look in found if look.decided), None)
+    kept = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, min(len(found), LOOKS)).astype(int))]
+    columns = {field: [getattr(look, field) for look in kept] for field in kept[0]._fields}
+    return {**columns, "decided_at": first}
+
+
+def _over_seeds(
+    won: NDArray[np.float64], names: NDArray[Any], seeds: NDArray[Any], seed: int
+) -> dict[str, Any]:
+    _, column = np.unique(names, return_inverse=True)
+    _, row = np.unique(seeds, return_inverse=True)
+    shape = (int(row.max()) + 1, int(column.max()) + 1)
+    cell = row * shape[1] + column
+    count = np.bincount(cell, minlength=shape[0] * shape[1])
+    if not count.all():
+        raise ValueError("every training seed must have answered every prompt")
+    table = (np.bincount(cell, won, shape[0] * shape[1]) / count).reshape(shape)
+    return mean_over_seeds(table, seed=seed)._asdict()

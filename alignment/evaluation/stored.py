@@ -1,0 +1,132 @@
+"""What an evaluation left on disk, read again: its verdicts by comparison, its judge, its models.
+
+Prompts are known by a hash of their text, so that those of two runs can be told to be the same whatever
+their ids. Reading 100,000 verdicts takes under a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.errors import UserError
+from alignment.evaluation.answers import prompt_key
+
+VERDICTS, REPORT, COMPLETIONS = "verdicts.jsonl", "report.json", "completions.jsonl"
+
+
+class Outcomes(NamedTuple):
+    """The verdicts of one comparison, a row each: prompt (its key), and 1, 0.5 or 0 for `a`."""
+
+    a: str
+    b: str
+    prompts: list[str]
+    outcomes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished evaluation. unread: verdicts without an outcome, which count nowhere."""
+
+    folder: str
+    judge: str
+    models: dict[str, str]
+    config: dict[str, Any]
+    comparisons: dict[str, Outcomes]
+    unread: int
+
+
+class _Verdict(msgspec.Struct):
+    a: str
+    b: str
+    prompt: str
+    outcome: float | None
+    control: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Any = None
+
+
+class _Prompt(msgspec.Struct):
+    prompt: list[_Message]
+    id: str | None = None
+
+
+def read_stored(folder: str | Path) -> Stored:
+    """The evaluation in a run directory. Raises UserError where it is none, unfinished, or damaged."""
+    place = Path(folder)
+    lacking = [name for name in (VERDICTS, REPORT) if not (place / name).is_file()]
+    if lacking:
+        raise UserError(f"{folder} is not a finished evaluation: it has no {' and no '.join(lacking)}")
+    try:
+        report = json.loads((place / REPORT).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{place / REPORT} is not JSON ({error}); evaluate again") from None
+    config = report.get("config", {})
+    keys = _prompt_keys(place / COMPLETIONS)
+    rows: dict[tuple[str, str], tuple[list[str], list[float]]] = {}
+    unread = 0
+    for verdict in _lines(place / VERDICTS, _Verdict):
+        if verdict.control is not None:
+            continue
+        if verdict.outcome is None:
+            unread += 1
+            continue
+        prompts, outcomes = rows.setdefault((verdict.a, verdict.b), ([], []))
+        prompts.append(keys.get(verdict.prompt, verdict.prompt))
+        outcomes.append(verdict.outcome)
+    if not rows:
+        raise UserError(f"{place / VERDICTS} holds no verdict")
+    return Stored(
+        str(folder),
+        str(report.get("judge", {}).get("name", "unknown")),
+        {str(name): str(path) for name, path in config.get("models", {}).items()},
+        config,
+        {f"{a}_vs_{b}": Outcomes(a, b, p, np.array(o)) for (a, b), (p, o) in rows.items()},
+        unread,
+    )
+
+
+def find_stored(folders: Iterable[str | Path]) -> list[Stored]:
+    """Every finished evaluation in the folders and below, by path. Raises UserError where there is none."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder} is not a folder")
+        for path in sorted(Path(folder).rglob(VERDICTS)):
+            if (path.parent / REPORT).is_file():
+                found.setdefault(path.parent.resolve(), path.parent)
+    if not found:
+        where = ", ".join(str(folder) for folder in folders)
+        raise UserError(f"{where}: no finished evaluation (a folder with {VERDICTS} and {REPORT}) lies there")
+    return [read_stored(folder) for folder in found.values()]
+
+
+def _prompt_keys(path: Path) -> dict[str, str]:
+    """id -> hash of the prompt's text; empty where the completions were not kept."""
+    if not path.is_file():
+        return {}
+    return {
+        row.id: prompt_key([{"role": m.role, "content": m.content} for m in row.prompt])
+        for row in _lines(path, _Prompt)
+        if row.id is not None
+    }
+
+
+def _lines(path: Path, kind: type[Any]) -> Iterable[Any]:
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise UserError(f"{path}, line {number}: {error}") from None
