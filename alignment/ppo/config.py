@@ -73,6 +73,9 @@ class PPOConfig(RLOOConfig):
     """Scores are clipped to ± this; null does not clip."""
     scale_rewards: bool = False
     """Divide scores by their running standard deviation."""
+    rollout_engine: Literal["transformers", "graph"] = "transformers"
+    """graph: on a GPU each decode step is one captured CUDA graph; where it cannot be, transformers is used
+    and the reason said. (vLLM: TRL's `use_vllm`.)"""
     rollout_batch_size: int | None = None
     """Completions that a process samples at once, for the cache to fit; null is all of a rollout."""
     local_rollout_forward_batch_size: int | None = None

@@ -16,8 +16,21 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
+from trl.models import prepare_deepspeed, prepare_fsdp
+
+from alignment.ppo.critic import join, without_dropout
 
 REF = "ref"  # TRL's name for the frozen adapter
+
+
+def prepared(reference: Any, trainer: Any) -> Any:
+    """The frozen copy, ready to be called as the policy of this PPOTrainer is, sharded as it is."""
+    join(without_dropout(reference), None)
+    if trainer.is_deepspeed_enabled:
+        return prepare_deepspeed(reference, trainer.accelerator)
+    if trainer.is_fsdp_enabled:
+        return prepare_fsdp(reference, trainer.accelerator)
+    return trainer.accelerator.prepare_model(reference, evaluation_mode=True)
 
 
 def add_frozen_adapter(policy: PeftModel) -> None:

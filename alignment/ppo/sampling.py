@@ -12,6 +12,8 @@ from peft import PeftModel
 from transformers import GenerationConfig
 from trl.trainer.utils import RepeatSampler
 
+from alignment.backend.chat import say_once
+from alignment.backend.generation.graph import GraphEngine, why_not
 from alignment.errors import UserError
 from alignment.ppo.critic import critic_apart, unwrap
 
@@ -24,6 +26,16 @@ def check_prompts(count: int, args: Any) -> None:
             f"{count} prompts do not fill one rollout of {prompts}: give more prompts, or lower "
             "trainer.generation_batch_size (trainer.per_device_train_batch_size, steps_per_generation)"
         )
+
+
+def graph_engine(policy: Any, sharded: bool) -> GraphEngine | None:
+    """The graph engine for a policy, or None, and said once, where it cannot be used."""
+    model = unwrap(policy)
+    reason = "FSDP and DeepSpeed shard the weights" if sharded else why_not(model, 1.0, 1.0, 0)
+    if reason is None:
+        return GraphEngine(model)
+    say_once(f"trainer.rollout_engine graph is not used: {reason}")
+    return None
 
 
 class PromptSampler(RepeatSampler):

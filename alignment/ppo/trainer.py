@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from trl import RLOOTrainer
-from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import use_adapter
 
 from alignment.ppo import losses
@@ -38,10 +38,10 @@ from alignment.ppo.metrics import (
     update_metrics,
     write_samples,
 )
-from alignment.ppo.reference import FollowPolicy, adapter_of_reference, add_frozen_adapter
+from alignment.ppo.reference import FollowPolicy, adapter_of_reference, add_frozen_adapter, prepared
 from alignment.ppo.rewards import Reward, scored
 from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shuffled, token_values
-from alignment.ppo.sampling import PromptSampler, check_prompts, own_distribution, safe_sync
+from alignment.ppo.sampling import PromptSampler, check_prompts, graph_engine, own_distribution, safe_sync
 from alignment.ppo.watch import Watch
 
 CRITIC, REFERENCE, STATE = "critic.safetensors", "reference.safetensors", "ppo.json"  # in a checkpoint
@@ -119,13 +119,14 @@ class PPOTrainer(RLOOTrainer):
         join(self.model, critic)
         without_dropout(self.model)
         if reference is not None:
-            self.ref_model = self._prepare_reference(reference)
+            self.ref_model = prepared(reference, self)
         self.follower: FollowPolicy | None = None
         if follow:
             if reference is None and adapter_of_reference(self.policy) is None:
                 add_frozen_adapter(self.policy)
             self.follower = FollowPolicy(self.policy, reference)
             self.add_callback(self.follower)
+        self.engine = graph_engine(self.policy, self._sharded) if args.rollout_engine == "graph" else None
         self.resting = False  # the actor, for what is left of this rollout (target_kl)
         self.rollout: Rollout = {}
         self._sums: Tensor | None = None
@@ -140,14 +141,6 @@ class PPOTrainer(RLOOTrainer):
     def _sharded(self) -> bool:
         """FSDP and DeepSpeed clip, save and load the model that they wrap in their own way, critic too."""
         return self.is_deepspeed_enabled or self.is_fsdp_enabled
-
-    def _prepare_reference(self, reference: Any) -> Any:
-        join(without_dropout(reference), None)
-        if self.is_deepspeed_enabled:
-            return prepare_deepspeed(reference, self.accelerator)
-        if self.is_fsdp_enabled:
-            return prepare_fsdp(reference, self.accelerator)
-        return self.accelerator.prepare_model(reference, evaluation_mode=True)
 
     # ---- a cycle: rollout, score, measure, returns ----
 
@@ -200,6 +193,18 @@ class PPOTrainer(RLOOTrainer):
         rollout = pack(prompt_ids, completion_ids, self._tokenizer.pad_token_id)
         rollout["finished"] = torch.tensor([ids[-1] in self.eos_token_ids for ids in completion_ids])
         return rollout, [item if isinstance(item, str) else item[0]["content"] for item in completions]
+
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any) -> Any:
+        """Completion ids for prompt ids: TRL's, or the graph engine's."""
+        if self.engine is None:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields)
+        training, wanted = self.model.training, (self.args.max_completion_length, self.eos_token_ids)
+        self.model.eval()  # layers that checkpoint activations keep no cache
+        # Weights cast once and remembered would be those of the step that was captured.
+        with self.accelerator.autocast(AutocastKwargs(cache_enabled=False)):
+            found = self.engine.decode(prompt_ids, *wanted, self._tokenizer.pad_token_id)
+        self.model.train(training)
+        return [got.token_ids for got in found]
 
     def _score(self, prompts: list[Any], texts: list[str], finished: list[bool]) -> Any:
         """Scores (B,) and what the reward tells of its parts; see rewards.scored."""

@@ -264,3 +264,21 @@ def test_a_reward_that_rises_with_length_is_told() -> None:
 )
 def test_nothing_is_told_without_both(rows: list[dict[str, float]]) -> None:
     assert rising_with_reward(rows) == []
+
+
+# ---- the engine of rollouts ----
+
+
+@pytest.mark.parametrize("adapter", [None, "new"])
+def test_rollouts_by_the_graph_engine(make_trainer: Any, logged: Any, adapter: str | None) -> None:
+    """Uncaptured, as a CPU runs it: KL 0 and ratio 1 at the start, so the tokens are the policy's own."""
+    from alignment.backend.generation.graph import GraphEngine
+    from alignment.ppo.critic import unwrap
+
+    trainer = make_trainer(adapter, rollout_engine="graph", max_steps=4, num_iterations=1)
+    assert trainer.engine is None  # on a CPU it is not used, and the reason said
+    trainer.engine = GraphEngine(unwrap(trainer.policy))
+    trainer.train()
+    assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-4)
+    assert logged(trainer, "val/ratio")[0] == pytest.approx(1, abs=1e-5)
+    assert logged(trainer, "completions/mean_length")[0] > 1

@@ -1,4 +1,4 @@
-"""The transformers engine: `model.generate` over batches of prompts of like length."""
+"""Completions for prompts, in batches of like length, by `model.generate` or by the graph engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignment.backend.chat import Messages, render_prompt, stop_ids
+from alignment.backend.chat import Messages, render_prompt, say_once, stop_ids
 from alignment.backend.heads import unwrap
 from alignment.errors import UserError
 
@@ -51,18 +51,35 @@ def generate(
     jobs = sorted((row for row in range(len(ids)) for _ in range(n)), key=lambda row: len(ids[row]))
     results: list[list[Generated]] = [[] for _ in ids]
     devices = [inner.device] if inner.device.type == "cuda" else []
+    decode = _engine(inner, tokenizer, settings, stops)
     was_training = inner.training
     inner.eval()
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(settings.seed)
         for batch in _batches(jobs, ids, settings):
-            rows = _generate_batch(inner, tokenizer, [ids[row] for row in batch], settings, stops)
+            rows = decode([ids[row] for row in batch])
             for row, tokens in zip(batch, rows, strict=True):
                 results[row].append(_finish(tokenizer, tokens, stops))
             if progress is not None:
                 progress(len(batch))
     inner.train(was_training)
     return results
+
+
+def _engine(
+    model: Any, tokenizer: PreTrainedTokenizerBase, settings: GenerationSection, stops: list[int]
+) -> Callable[[Sequence[Sequence[int]]], list[list[int]]]:
+    """What makes new token ids for rows of prompt ids: the engine asked for, or transformers and why."""
+    if settings.engine == "graph":
+        from alignment.backend.generation.graph import GraphEngine, why_not
+
+        reason = why_not(model, settings.temperature, settings.top_p, settings.top_k)
+        if reason is None:
+            engine, pad_id = GraphEngine(model), tokenizer.pad_token_id
+            wanted = (settings.max_new_tokens, stops, pad_id, settings.temperature)
+            return lambda rows: [got.token_ids for got in engine.decode(rows, *wanted)]
+        say_once(f"generation.engine graph is not used: {reason}")
+    return lambda rows: _generate_batch(model, tokenizer, rows, settings, stops)
 
 
 def _batches(

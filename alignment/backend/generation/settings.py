@@ -18,6 +18,8 @@ class GenerationSection(Section):
     """Sample from the fewest tokens whose probabilities reach this sum; 1 keeps all."""
     top_k: int = Field(default=0, ge=0)
     """Sample from so many likeliest tokens; 0 keeps all."""
+    engine: Literal["transformers", "graph"] = "transformers"
+    """graph: each step one captured CUDA graph; what it cannot do is done by transformers, which is said."""
     token_budget: int = Field(default=16_384, ge=1)
     """Tokens of one batch, padding and room for the completion included."""
     seed: int = 0

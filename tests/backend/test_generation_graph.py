@@ -1,0 +1,146 @@
+"""The graph engine: the tokens that transformers gives, whatever is padded, retired or reused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from alignment.backend.chat import render_prompt
+from alignment.backend.config import ModelSection
+from alignment.backend.generation import GenerationSection, generate, graph
+from alignment.backend.generation.graph import GraphEngine, unsuitable, why_not
+from alignment.backend.models import load_policy, load_tokenizer
+
+TEXTS = ["the cat", "a hen ran to the red mat and sat " * 3, "dog", "sun " * 20, "."]
+
+
+@pytest.fixture(scope="module")
+def policy(toy_model: str) -> Any:
+    return load_policy(ModelSection(path=toy_model), trainable=False, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(toy_model: str) -> list[list[int]]:
+    tokenizer = load_tokenizer(toy_model)
+    return [
+        render_prompt(tokenizer, [{"role": "user", "content": TEXTS[i % 5] * (1 + i % 2)}]) for i in range(21)
+    ]
+
+
+def by_transformers(policy: Any, row: list[int], new: int, stop: int) -> list[int]:
+    ids = policy.generate(
+        torch.tensor([row], device=policy.device),
+        max_new_tokens=new,
+        do_sample=False,
+        eos_token_id=stop,
+        pad_token_id=0,
+    )[0, len(row) :].tolist()
+    return ids[: ids.index(stop) + 1] if stop in ids else ids
+
+
+def a_stop(policy: Any, prompts: list[list[int]]) -> int:
+    """A token that some greedy completions hold early, others late or never: rows end apart."""
+    greedy = [by_transformers(policy, row, 40, -1) for row in prompts]
+    places = {
+        token: sorted(ids.index(token) if token in ids else 99 for ids in greedy)
+        for token in {token for ids in greedy for token in ids}
+    }
+    return max(
+        places, key=lambda token: sum(place < 10 for place in places[token]) * (places[token][-1] == 99)
+    )
+
+
+def test_greedy_is_what_transformers_gives_while_rows_are_retired(
+    policy: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "CHECK", 4)
+    monkeypatch.setattr(graph, "LEAST", 2)
+    stop = a_stop(policy, prompts)
+    engine, sizes = GraphEngine(policy), set()
+    for rows in (prompts, prompts[:3], prompts[5:12]):  # caches are used again, with what the last batch left
+        found = engine.decode(rows, 40, [stop], pad_id=0, temperature=0.0)
+        assert [got.token_ids for got in found] == [by_transformers(policy, row, 40, stop) for row in rows]
+        sizes |= {key[0] for key in engine.decoders}
+    assert len(sizes) > 2, sizes  # batches were halved
+
+
+def test_log_probabilities_are_those_of_a_fresh_forward(policy: Any, prompts: list[list[int]]) -> None:
+    torch.manual_seed(3)
+    for temperature in (1.0, 0.7):
+        for row, got in zip(
+            prompts, GraphEngine(policy).decode(prompts, 12, [2], 0, temperature), strict=True
+        ):
+            ids = torch.tensor([[*row, *got.token_ids]])
+            with torch.no_grad():
+                logps = (policy(ids).logits[0, len(row) - 1 : -1] / temperature).log_softmax(-1)
+            wanted = logps.gather(1, torch.tensor(got.token_ids)[:, None]).squeeze(1)
+            torch.testing.assert_close(torch.tensor(got.logps), wanted, atol=1e-4, rtol=0)
+
+
+def test_samples_come_from_the_models_own_distribution(policy: Any, prompts: list[list[int]]) -> None:
+    torch.manual_seed(0)
+    found = GraphEngine(policy).decode([prompts[0]] * 4096, 1, [2], 0)
+    counts = torch.bincount(
+        torch.tensor([got.token_ids[0] for got in found]), minlength=policy.config.vocab_size
+    )
+    with torch.no_grad():
+        wanted = policy(torch.tensor([prompts[0]])).logits[0, -1].softmax(-1)
+    chi_square = ((counts - 4096 * wanted) ** 2 / (4096 * wanted)).sum().item()
+    assert chi_square < len(wanted) + 5 * (2 * len(wanted)) ** 0.5
+
+
+def test_weights_that_change_in_place_are_seen(toy_model: str, prompts: list[list[int]]) -> None:
+    model = load_policy(ModelSection(path=toy_model), trainable=False, device="cpu")
+    engine = GraphEngine(model)
+    before = engine.decode(prompts[:4], 8, [2], 0, 0.0)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(model.model.embed_tokens.weight.roll(7, 0))
+    after = engine.decode(prompts[:4], 8, [2], 0, 0.0)
+    assert after != before
+    assert [got.token_ids for got in after] == [by_transformers(model, row, 8, 2) for row in prompts[:4]]
+
+
+@pytest.mark.parametrize(("rows", "bucket"), [(1, 16), (16, 16), (17, 24), (25, 32), (384, 384), (512, 512)])
+def test_buckets(rows: int, bucket: int) -> None:
+    assert graph._bucket(rows) == bucket
+
+
+def test_what_it_cannot_do_is_said_and_done_by_transformers(
+    policy: Any, toy_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import Gemma2Config
+
+    from alignment.backend import chat
+
+    assert unsuitable(policy) is None
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), config=policy.config)
+    assert why_not(on_gpu, 1.0, 1.0, 0) is None
+    assert why_not(on_gpu, 1.0, 0.9, 0) == "top_p and top_k are left to transformers"
+    sliding = Gemma2Config(num_hidden_layers=2, attn_implementation="sdpa")
+    assert "sliding or recurrent layers" in str(unsuitable(SimpleNamespace(config=sliding)))
+    flash = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
+    assert "takes no mask of its own" in str(unsuitable(flash))
+
+    chat._SAID.clear()
+    tokenizer, messages = load_tokenizer(toy_model), [[{"role": "user", "content": "the cat"}]]
+    asked = GenerationSection(max_new_tokens=5, engine="graph")
+    plain = GenerationSection(max_new_tokens=5)
+    assert generate(policy, tokenizer, messages, asked) == generate(policy, tokenizer, messages, plain)
+    assert "generation.engine graph is not used: the model is on cpu" in caplog.text
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_captured_step_gives_the_same_tokens(toy_model: str, prompts: list[list[int]]) -> None:
+    model = load_policy(ModelSection(path=toy_model, dtype="float32"), trainable=False, device="cuda")
+    engine = GraphEngine(model)
+    wanted = [by_transformers(model, torch.tensor(row).tolist(), 40, 2) for row in prompts]
+    for _ in range(2):  # captured, then replayed
+        found = engine.decode(prompts, 40, [2], 0, 0.0)
+        assert [got.token_ids for got in found] == wanted
+    torch.manual_seed(1)
+    first = engine.decode(prompts, 40, [2], 0)
+    torch.manual_seed(1)
+    assert GraphEngine(model).decode(prompts, 40, [2], 0) == first, "a capture draws no random numbers"
