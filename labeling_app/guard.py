@@ -26,7 +26,13 @@ ADMIN_READS = (
     "gradio_api/startup-events",
     "gradio_api/file=",
 )
-ADMIN_WRITES = ("gradio_api/queue/join", "gradio_api/cancel", "gradio_api/upload", "gradio_api/reset")
+ADMIN_WRITES = (
+    "gradio_api/run/predict",
+    "gradio_api/queue/join",
+    "gradio_api/cancel",
+    "gradio_api/upload",
+    "gradio_api/reset",
+)
 
 _COMMON = (
     "default-src 'none'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
