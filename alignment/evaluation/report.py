@@ -248,7 +248,10 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     if max(empty.values()) > 0.0:
         found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
     chance = controls["reward_on_shuffled_labels"]
-    if chance and not chance["low"] <= 0.5 <= chance["high"]:
+    real = report.get("reward_model", {}).get("accuracy")
+    # Labels turned round by lot leave some signal by chance, and a model follows it.
+    allowed = (real["value"] - 0.5) / 2 if real else 0.0
+    if chance and not chance["low"] <= 0.5 <= chance["high"] and abs(chance["value"] - 0.5) > allowed:
         found.append(
             f"A reward model trained on shuffled labels reaches {chance['value']:.2f}, not one half: "
             "something besides the preference gives the label away."

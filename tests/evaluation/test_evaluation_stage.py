@@ -199,7 +199,11 @@ def test_reward_accuracy_and_control_are_quoted(models: dict[str, str], prompts:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(s) + "\n" for s in steps))
         return str(folder)
 
-    good, odd = reward_run("reward", 0.75, 0.85), reward_run("control", 0.6, 0.7)
+    good, odd, near = (
+        reward_run("reward", 0.75, 0.85),
+        reward_run("control", 0.65, 0.75),
+        reward_run("near", 0.55, 0.6),
+    )
     result = stage.run(
         config(models, prompts, tmp_path / "run", reward_run=good, reward_control=odd, max_prompts=4)
     )
@@ -208,6 +212,9 @@ def test_reward_accuracy_and_control_are_quoted(models: dict[str, str], prompts:
     assert report["stages"]["reward"]["seconds"] == 3.5
     assert any("shuffled labels" in w for w in report["warnings"])
     assert "reward: loss" in (tmp_path / "run" / "report.html").read_text()
+    again = config(models, prompts, tmp_path / "again", reward_run=good, reward_control=near, max_prompts=4)
+    told = stage.run(again)["metrics"]["warnings"]
+    assert not any("shuffled labels" in w for w in told), "one shuffle strays a little by chance"
 
 
 def test_a_large_fall_in_likelihood_is_flagged(models: dict[str, str], prompts: str, tmp_path: Path) -> None:
