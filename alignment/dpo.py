@@ -63,7 +63,7 @@ def run(config: Config) -> dict[str, Any]:
     from trl import DPOTrainer
 
     from alignment.backend.memory import check_memory
-    from alignment.backend.models import load_policy, load_tokenizer, peft_config
+    from alignment.backend.models import load_policy, load_reference, load_tokenizer, peft_config
     from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
 
@@ -78,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
     policy = load_policy(config.model)
     trainer = DPOTrainer(
         model=policy,
-        ref_model=_reference(config, policy, args),
+        ref_model=load_reference(config.model, policy, args.precompute_ref_log_probs),
         args=args,
         train_dataset=dataset(rows.train, ["prompt", "chosen", "rejected", "tools"]),
         eval_dataset=dataset(rows.validation, ["prompt", "chosen", "rejected", "tools"]),
@@ -87,17 +87,3 @@ def run(config: Config) -> dict[str, Any]:
     )
     metrics = run_trainer(trainer, run)
     return run.finish({**metrics, **counts, "left_out": rows.left_out, **rows.lineage()})
-
-
-def _reference(config: Config, policy: Any, args: Any) -> Any:
-    """A frozen copy of a policy whose own weights are trained.
-
-    None otherwise: with a new LoRA the reference is the policy without it, with an adapter as the model TRL
-    keeps a copy of the adapter, and precomputed log-probabilities are the untrained policy's.
-    """
-    from alignment.backend.models import load_policy
-
-    if config.model.lora is not None or hasattr(policy, "peft_config") or args.precompute_ref_log_probs:
-        return None
-    dtype = str(policy.dtype).removeprefix("torch.")
-    return load_policy(config.model.model_copy(update={"dtype": dtype}), trainable=False)

@@ -29,6 +29,7 @@ from alignment.errors import UserError
 STAGES = {
     "sft": "alignment.sft",
     "dpo": "alignment.dpo",
+    "kto": "alignment.kto",
     "reward": "reward.stage",
     "ppo": "alignment.ppo.stage",
     "evaluate": "alignment.evaluation.stage",
@@ -38,7 +39,7 @@ STAGES = {
 class Step(Section):
     """One stage of a pipeline."""
 
-    stage: Literal["sft", "dpo", "reward", "ppo", "evaluate"]
+    stage: Literal["sft", "dpo", "kto", "reward", "ppo", "evaluate"]
     config: str
     """The stage's config: a path, or the name of a shipped one."""
     name: str | None = None

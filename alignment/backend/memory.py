@@ -24,7 +24,8 @@ from alignment.backend.progress import say
 from alignment.errors import UserError
 
 # Sequences in one forward pass for each row of a batch.
-SEQUENCES = {"sft": 1, "reward": 2, "dpo": 2, "ppo": 1}
+SEQUENCES = {"sft": 1, "reward": 2, "dpo": 2, "kto": 1, "ppo": 1, "rloo": 1, "grpo": 1}
+ONLINE = ("ppo", "rloo", "grpo")  # what samples has a scorer beside it
 # Bytes of optimiser state for a float32 weight, where it is not Adam's two float32 averages.
 OPTIMIZER_BYTES = {"adamw_8bit": 2, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0, "sgd": 0}
 # Bytes of a frozen weight held quantised, its scales included.
@@ -85,16 +86,16 @@ def estimate_memory(
     """The peak of a training step of `rows` rows, each of `texts` texts (see SEQUENCES) of `length` tokens.
 
     dtype: of the model's weights (adapters are float32); mixed: bfloat16 autocast; accumulation: batches a
-    step. "ppo" counts a critic and a scorer (in bfloat16) of the actor's size.
+    step. Stages that sample count a scorer (in bfloat16) of the actor's size, "ppo" a critic too.
     """
     whole = sizes.trained == sizes.parameters
     width = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
     held = QUANTIZED_BYTES[quantize] if quantize else width
     embedding = sizes.vocab * sizes.hidden
     models = 2 if stage == "ppo" else 1  # an actor and a critic, which share weights that are frozen
-    references = int(whole and stage in ("dpo", "ppo"))  # with an adapter, the base is the reference
+    references = int(whole and stage in ("dpo", "kto", *ONLINE))  # with an adapter, the base is the reference
     weights = int(held * sizes.parameters * ((models if whole else 1) + references))
-    weights += 2 * sizes.parameters if stage == "ppo" else 0  # the scorer
+    weights += 2 * sizes.parameters if stage in ONLINE else 0  # the scorer
     own = width if whole else 4  # bytes of a trained weight
     weights += 0 if whole else 4 * sizes.trained * models
     gradients = own * sizes.trained * models

@@ -87,6 +87,20 @@ def load_policy(
     return _place(model, section, trainable, device)
 
 
+def load_reference(
+    section: ModelSection, policy: PreTrainedModel, precomputed: bool = False
+) -> PreTrainedModel | None:
+    """For TRL: a frozen copy of a policy whose own weights are trained.
+
+    None otherwise: with a new LoRA the reference is the policy without it, with an adapter as the model TRL
+    keeps a copy of the adapter, and precomputed log-probabilities are the untrained policy's.
+    """
+    if section.lora is not None or hasattr(policy, "peft_config") or precomputed:
+        return None
+    dtype = str(policy.dtype).removeprefix("torch.")
+    return load_policy(section.model_copy(update={"dtype": dtype}), trainable=False)
+
+
 def load_reward_model(
     section: ModelSection,
     *,

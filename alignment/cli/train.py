@@ -32,6 +32,7 @@ STAGES = {
     "sft": "Fine-tune on demonstrations.",
     "reward": "Train a reward model on rankings.",
     "dpo": "Optimise directly on rankings, without a reward model.",
+    "kto": "Optimise on completions that are labelled good or bad.",
     "ppo": "Optimise against a reward model.",
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import Job, Outcome, outcomes
+from killing import HEAVY, Job, Outcome, outcomes
 
 from alignment.data.files import write_records
 
@@ -71,6 +71,23 @@ run: {{dir: replaced, seed: 3}}
 """
 
 
+def kto_config(model: str, data: Path) -> str:
+    return f"""
+stage: kto
+model: {{path: {model}}}
+labels: pairs
+data: {{train: [{data}]}}
+trainer:
+  max_steps: 6
+  per_device_train_batch_size: 4
+  learning_rate: 1e-3
+  save_steps: 2
+  logging_steps: 1
+  save_total_limit: 1
+run: {{dir: replaced, seed: 3}}
+"""
+
+
 @pytest.fixture(scope="module")
 def found(
     toy_model: str, toy_records: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
@@ -81,15 +98,18 @@ def found(
     jobs = [
         Job("alignment.sft", sft_config(toy_model, data), SFT_MOMENTS),
         Job("alignment.dpo", dpo_config(toy_model, data), DPO_MOMENTS),
+        Job("alignment.kto", kto_config(toy_model, data), DPO_MOMENTS[:1]),
     ]
-    sft, dpo = outcomes(jobs, folder / "runs")
+    sft, dpo, kto = outcomes(jobs, folder / "runs", (*HEAVY, "trl.trainer.kto_trainer"))
     return {
         **{f"sft {moment}": o for moment, o in sft.items()},
         **{f"dpo {moment}": o for moment, o in dpo.items()},
+        **{f"kto {moment}": o for moment, o in kto.items()},
     }
 
 
 KILLS = [f"sft {m}" for m in SFT_MOMENTS if "!" not in m] + [f"dpo {m}" for m in DPO_MOMENTS]
+KILLS.append(f"kto {DPO_MOMENTS[0]}")
 
 
 def test_the_methods_of_transformers_that_are_called_are_as_they_were() -> None:

@@ -69,6 +69,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "sft",
         "reward",
         "dpo",
+        "kto",
         "ppo",
         "run",
         "quickstart",
