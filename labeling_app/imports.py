@@ -68,12 +68,17 @@ def look_through(path: str | Path, format_: str = "auto", priority_from: str | N
     Raises UserError for a file that no format knows, a broken row, and a priority that is not a number.
     """
     name, by = _known_format(path, format_)
+    return Looked(name, by, look_over(read_any(path, name), priority_from))
+
+
+def look_over(records: Iterable[Record], priority_from: str | None = None) -> Counter[str]:
+    """Personal data in records, by kind. Raises UserError for a priority that is not a number."""
     redactor, found = Redactor(), Counter[str]()
-    for record in read_any(path, name):
+    for record in records:
         found.update(place.kind for place in redactor.places(record))
         if priority_from is not None:
             priority(record, priority_from)
-    return Looked(name, by, found)
+    return found
 
 
 def read_any(path: str | Path, format_: str = "auto") -> Iterator[Record]:

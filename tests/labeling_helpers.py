@@ -56,6 +56,19 @@ def add_tasks(store: Store, count: int, overlap: int = 1, **options: Any) -> Non
     imports.import_records(store, make_records(count, **options), overlap=overlap)
 
 
+def run_label(*arguments: object, typed: str | None = None) -> str:
+    """`alignkit label …` in this process: what it prints. Its errors are raised."""
+    from typer.testing import CliRunner
+
+    from alignment.cli.label import app
+
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=typed)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[str]:
     """A real uvicorn in a thread; yields its address."""

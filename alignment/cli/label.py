@@ -1,31 +1,16 @@
-"""`alignkit label`: serve the labeling app, take records in and out, make accounts."""
+"""`alignkit label`: serve the labeling app. Its other commands are in files of their own."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from alignment.cli import label_people, label_programs, label_records, label_upkeep
+from alignment.cli.label_options import DEFAULT_DB, Database
 from alignment.errors import UserError
 
 app = typer.Typer(no_args_is_help=True)
-user = typer.Typer(no_args_is_help=True)
-app.add_typer(user, name="user", help="Accounts of the labeling app.")
-
-Database = Annotated[
-    str,
-    typer.Option(
-        "--db",
-        envvar="ALIGNKIT_LABEL_DB",
-        help="sqlite:///FILE or postgresql+psycopg://user:password@host/name.",
-        show_envvar=True,
-    ),
-]
-PasswordStdin = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking.")
-]
-DEFAULT_DB = "sqlite:///labels.db"
 OIDC = "Signing in through an OpenID provider"
 
 
@@ -81,7 +66,7 @@ def serve(
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     print(f"{count} open tasks in {store.url.render_as_string()}")
     if not accounts:
-        print(f"No accounts yet. In another terminal: alignkit label user add NAME --db {db}")
+        print("No accounts yet. In another terminal: alignkit label user add NAME --role admin (and --db)")
     if tls_cert is None and host not in ("127.0.0.1", "localhost", "::1"):
         print("Passwords travel in the clear without TLS: use --tls-cert and --tls-key, or a reverse proxy.")
     address = f"{'https' if tls_cert else 'http'}://{shown}:{port}"
@@ -89,93 +74,6 @@ def serve(
         print(f"The provider must know this address: {address}/oidc/callback (or the same behind your proxy)")
     print(f"Open {address}/ (Ctrl-C stops the server)", flush=True)
     serve_app(store, host, port, tls_cert, tls_key, provider)
-
-
-@app.command("import")
-def import_(
-    file: Annotated[str, typer.Argument(help="Records: a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file.")],
-    db: Database = DEFAULT_DB,
-    project: Annotated[str, typer.Option(help="The project that the tasks go to.")] = "default",
-    overlap: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="How many people judge each task (a new project: 1).")
-    ] = None,
-    guideline: Annotated[
-        Path | None, typer.Option(help="A Markdown file that is shown beside every task.")
-    ] = None,
-) -> None:
-    """Make ranking tasks of records with 2 to 8 outputs. Importing the same file twice adds nothing."""
-    from labeling_app import imports
-    from labeling_app.store.database import Store
-
-    text = None if guideline is None else _read_text(guideline)
-    looked = imports.look_through(file)
-    done = imports.import_records(
-        Store(db, create=True), imports.read_any(file, looked.format), project, overlap, text
-    )
-    print(f'Project "{done.project}": {done.added} tasks added, {done.present} were there already.')
-    for reason, count in done.left_out.items():
-        print(f"Left out: {count} with {reason}.")
-
-
-@app.command()
-def export(
-    out: Annotated[str, typer.Argument(help="The file to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.")],
-    db: Database = DEFAULT_DB,
-    project: Annotated[str | None, typer.Option(help="Needed if there are several projects.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Write tasks without a judgment too.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
-) -> None:
-    """Write records with their judgments, as the reward stage takes them."""
-    from labeling_app import exports
-    from labeling_app.store.database import Store
-
-    done = exports.export_records(Store(db), out, project, overwrite=overwrite, everything=everything)
-    print(f"{out}: {done.written.rows} records with {done.judgments} judgments made here.")
-
-
-@user.command("add")
-def add_user(
-    login: str,
-    db: Database = DEFAULT_DB,
-    role: Annotated[str, typer.Option(help="annotator, reviewer or admin.")] = "annotator",
-    password_stdin: PasswordStdin = False,
-) -> None:
-    """Make an account. Asks for the password twice, or reads it with --password-stdin."""
-    from labeling_app.store import audit, people
-    from labeling_app.store.database import Store, utcnow
-
-    store = Store(db, create=True)
-    password, passwords = _password(password_stdin), people.Passwords()
-    with store.write() as tx:
-        name = people.add_annotator(tx, utcnow(), login, password, role, passwords, audit.COMMAND_LINE)
-    print(f"{people.clean_login(login)} ({role}) can sign in; exports call this person {name}.")
-
-
-@user.command("password")
-def set_password(login: str, db: Database = DEFAULT_DB, password_stdin: PasswordStdin = False) -> None:
-    """Set a new password and sign the account out everywhere."""
-    from labeling_app.store import audit, people
-    from labeling_app.store.database import Store, utcnow
-
-    store = Store(db)
-    password, passwords = _password(password_stdin), people.Passwords()
-    with store.write() as tx:
-        people.set_password(tx, utcnow(), login, password, passwords, audit.COMMAND_LINE)
-    print(f"{people.clean_login(login)} has a new password and is signed out everywhere.")
-
-
-@user.command("list")
-def list_users(db: Database = DEFAULT_DB) -> None:
-    """List the accounts: login, role, and the name that exports use."""
-    from sqlalchemy import select
-
-    from labeling_app.store.database import Store
-    from labeling_app.store.models import annotators
-
-    with Store(db).read() as connection:
-        rows = connection.execute(select(annotators).order_by(annotators.c.login)).all()
-    for row in rows:
-        print(f"{row.login}\t{row.role}\t{row.public_id}{'' if row.active else ' (inactive)'}")
 
 
 def _provider(issuer: str, client_id: str | None, name: str, allowed: list[str], role: str) -> Any:
@@ -196,18 +94,14 @@ def _provider(issuer: str, client_id: str | None, name: str, allowed: list[str],
     return provider
 
 
-def _password(from_stdin: bool) -> str:
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise UserError("there is no terminal to ask for a password; pipe it in with --password-stdin")
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-
-
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"there is no file {str(path)!r}")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+app.command("import")(label_records.import_)
+app.command()(label_records.export)
+app.add_typer(label_people.user, name="user", help="Accounts: make, list, close, roles, passwords.")
+app.command()(label_people.invite)
+app.add_typer(label_programs.token, name="token", help="Tokens of the HTTP API, for programs.")
+app.add_typer(label_programs.webhook, name="webhook", help="Addresses that are told of each judgment.")
+app.command()(label_upkeep.audit)
+app.command("forget")(label_upkeep.forget_user)
+app.command("forget-task")(label_upkeep.forget_task)
+app.command("backup")(label_upkeep.back_up)
+app.command()(label_upkeep.restore)

@@ -35,7 +35,7 @@ def append(
     """Add one row to the chain, inside the caller's transaction."""
     if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
         tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": AUDIT_LOCK})
-    previous = tx.scalar(select(audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)) or FIRST
+    previous = last_hash(tx)
     row = {
         "at": stamp(now),
         "actor": actor,
@@ -46,6 +46,11 @@ def append(
         "prev_hash": previous,
     }
     tx.execute(insert(audit_log).values(**row, hash=_row_hash(row)))
+
+
+def last_hash(connection: Connection) -> str:
+    """The hash of the newest row, which the next one continues; FIRST for an empty log."""
+    return connection.scalar(select(audit_log.c.hash).order_by(audit_log.c.id.desc()).limit(1)) or FIRST
 
 
 def verify(connection: Connection) -> int:
