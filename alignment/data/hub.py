@@ -94,14 +94,17 @@ def _split_of(found: Any, split: str | None, name: str) -> str:
 
 def _faults() -> tuple[type[Exception], ...]:
     """What `datasets` and `huggingface_hub` raise for a dataset that is not there, or cannot be read."""
-    import httpx
     from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
 
-    # Arrow's errors and the hub's are kinds of the builtin ones; RuntimeError: a dataset that is a script.
-    return (DatasetsError, httpx.HTTPError, OSError, ValueError, RuntimeError)
+    # The hub's errors are kinds of those of its HTTP library, which is another one in other versions; Arrow's
+    # are kinds of the builtin ones; RuntimeError: a dataset that is a script.
+    return (DatasetsError, *HfHubHTTPError.__bases__, OSError, ValueError, RuntimeError)
 
 
 def _sentence(error: Exception) -> str:
+    if type(error).__name__ in ("ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"):
+        return f"the hub cannot be reached ({error})"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
 

@@ -214,6 +214,14 @@ def test_what_is_not_there_is_one_sentence() -> None:
     )
 
 
+def test_a_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
+    assert "nobody/nothing: the hub cannot be reached" in refused("pull", "nobody/nothing", "x.jsonl")
+
+
 class FakeHub:
     """Stands in for huggingface_hub.HfApi; remembers what it was asked, knows one repository."""
 
