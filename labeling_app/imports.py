@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, false, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from alignment.data.detect import detect
 from alignment.data.formats import FORMATS
@@ -24,7 +23,8 @@ from alignment.errors import UserError
 from alignment.stats.spread import disagreement
 from labeling_app.store import audit, queue
 from labeling_app.store.database import Store, utcnow
-from labeling_app.store.models import completions, guidelines, projects, tasks
+from labeling_app.store.models import completions, projects, tasks
+from labeling_app.store.projects import apply_changes, checked_name, keep_guideline
 
 DEFAULT_PROJECT = "default"
 DEFAULT_GUIDELINE = """\
@@ -186,19 +186,15 @@ def _open_project(
 ) -> RowMapping:
     row = tx.execute(select(projects).where(projects.c.name == name)).mappings().first()
     if row is None:
-        if not re.fullmatch(r"[^/\x00-\x1f\x7f]{1,200}", name) or name != name.strip():
-            raise UserError(
-                f"{name!r} is no name for a project: 1 to 200 characters on one line, without a /"
-            )
         made = insert(projects).values(
-            name=name,
+            name=checked_name(name),
             guideline=guideline or DEFAULT_GUIDELINE,
             overlap=overlap or 1,
             asks=asks or "ranking",
             created_at=now,
         )
         row = tx.execute(made.returning(projects)).mappings().one()
-        _keep_guideline(tx, now, row["id"], row["guideline_version"], row["guideline"])
+        keep_guideline(tx, now, row["id"], row["guideline_version"], row["guideline"])
         after = {"overlap": row["overlap"], "asks": row["asks"]}
         audit.append(tx, now, actor, "project add", f"project/{row['id']}", after=after)
         return row
@@ -210,43 +206,9 @@ def _open_project(
     if overlap is not None and overlap != row["overlap"]:
         changes["overlap"] = overlap
     if guideline is not None and guideline != row["guideline"]:
-        changes |= {"guideline": guideline, "guideline_version": row["guideline_version"] + 1}
-    if changes:
-        _change_project(tx, now, actor, row, changes)
+        changes["guideline"] = guideline
+    apply_changes(tx, now, actor, row, changes)
     return tx.execute(select(projects).where(projects.c.id == row["id"])).mappings().one()
-
-
-def _keep_guideline(tx: Connection, now: datetime, project_id: int, version: int, text: str) -> None:
-    """A judgment names the version that its maker saw, so every version's text is kept."""
-    row = {"project_id": project_id, "version": version, "text": text, "created_at": now}
-    tx.execute(insert(guidelines).values(**row))
-
-
-def _change_project(
-    tx: Connection, now: datetime, actor: str, row: RowMapping, changes: dict[str, Any]
-) -> None:
-    tx.execute(update(projects).where(projects.c.id == row["id"]).values(**changes))
-    if "guideline" in changes:
-        _keep_guideline(tx, now, row["id"], changes["guideline_version"], changes["guideline"])
-    if "overlap" in changes:
-        counted = (
-            (tasks.c.project_id == row["id"])
-            & (tasks.c.is_gold == false())
-            & (tasks.c.is_practice == false())
-        )
-        tx.execute(update(tasks).where(counted).values(n_required=changes["overlap"]))
-        enough = tasks.c.n_judgments >= tasks.c.n_required
-        tx.execute(update(tasks).where(counted, tasks.c.status == "open", enough).values(status="done"))
-        tx.execute(update(tasks).where(counted, tasks.c.status == "done", ~enough).values(status="open"))
-    audit.append(
-        tx,
-        now,
-        actor,
-        "project change",
-        f"project/{row['id']}",
-        before={key: row[key] for key in changes},  # a guideline is the house's own text, no person's data
-        after=changes,
-    )
 
 
 def _judgeable(records: Iterable[Record], left_out: Counter[str], asks: str) -> Iterator[Record]:

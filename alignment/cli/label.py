@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from alignment.cli import label_people, label_programs, label_records, label_upkeep
+from alignment.cli import label_people, label_programs, label_projects, label_records, label_upkeep
 from alignment.cli.label_options import DEFAULT_DB, Database
 from alignment.errors import UserError
 
@@ -96,6 +96,7 @@ def _provider(issuer: str, client_id: str | None, name: str, allowed: list[str],
 
 app.command("import")(label_records.import_)
 app.command()(label_records.export)
+app.add_typer(label_projects.project, name="project", help="Projects: make, change, list, show.")
 app.add_typer(label_people.user, name="user", help="Accounts: make, list, close, roles, passwords.")
 app.command()(label_people.invite)
 app.add_typer(label_programs.token, name="token", help="Tokens of the HTTP API, for programs.")

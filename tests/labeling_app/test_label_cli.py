@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from labeling_helpers import make_records, run_label
 from sqlalchemy import select
 
@@ -201,3 +202,69 @@ def test_forgetting_asks_first_and_backups_come_back(tmp_path: Path) -> None:
     run_label("audit", *db)
     run_label("restore", tmp_path / "copy.db", "--db", f"sqlite:///{tmp_path}/new.db")
     assert "anna\tannotator" in run_label("user", "list", "--db", f"sqlite:///{tmp_path}/new.db")
+
+
+def test_a_project_is_made_changed_and_shown(tmp_path: Path) -> None:
+    db = ("--db", f"sqlite:///{tmp_path}/labels.db")
+    (tmp_path / "form.yaml").write_text("dimensions: [{name: truth, high: 7}]\nrationale: required\n")
+    for name in ("consent", "warning", "guide"):
+        (tmp_path / f"{name}.md").write_text(f"The {name}.")
+    form = ("--form", tmp_path / "form.yaml")
+    made = run_label("project", "add", "essays", "--asks", "ratings", "--overlap", 3, *form, *db)
+    assert made == 'Project "essays" is made. It asks for ratings.\n'
+    before = ("--consent", tmp_path / "consent.md", "--warning", tmp_path / "warning.md", "--practice", 5)
+    said = run_label(
+        "project",
+        "set",
+        "essays",
+        *before,
+        "--practice-needed",
+        0.8,
+        "--gold-rate",
+        0.1,
+        "--gold-feedback",
+        *db,
+    )
+    for word in ("consent", "warning", "practice_tasks", "practice_needed", "gold_rate", "gold_feedback"):
+        assert word in said
+    shown = yaml.safe_load(run_label("project", "show", "essays", *db))
+    assert (shown["asks"], shown["overlap"], shown["consent"], shown["gold_rate"]) == (
+        "ratings",
+        3,
+        "The consent.",
+        0.1,
+    )
+    assert shown["form"]["dimensions"] == [{"name": "truth", "high": 7}]
+    more = ("--clear", "consent", "--rename", "texts", "--close", "--guideline", tmp_path / "guide.md")
+    run_label("project", "set", "essays", *more, *db)
+    shown = yaml.safe_load(run_label("project", "show", "texts", *db))
+    assert (shown["consent"], shown["active"], shown["guideline"]) == (None, False, "The guide.")
+    assert run_label("project", "set", "texts", *db) == 'Project "texts": nothing changed.\n'
+    write_records(tmp_path / "in.jsonl", make_records(2))
+    run_label("import", tmp_path / "in.jsonl", "--project", "texts", *db)
+    listed = run_label("project", "list", *db)
+    assert listed == (
+        "texts\tratings\toverlap 3\t0 of 2 tasks, 0 of 6 judgments\t0 gold, 0 practice\t(closed)\n"
+    )
+    run_label("audit", *db)
+
+
+def test_a_project_that_cannot_be(tmp_path: Path) -> None:
+    db = ("--db", f"sqlite:///{tmp_path}/labels.db")
+    (tmp_path / "bad.yaml").write_text("dimensions: [{nam: truth}]\n")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    run_label("project", "add", "one", *db)
+    for arguments, words in (
+        (("add", "one"), "a project .one. already"),
+        (("add", "a/b"), "no name for a project"),
+        (("add", "two", "--asks", "votes"), "none of ranking, pair, ratings"),
+        (("add", "two", "--asks", "ratings"), "at least one dimension"),
+        (("set", "one", "--form", tmp_path / "bad.yaml"), "nam"),
+        (("set", "one", "--form", tmp_path / "list.yaml"), "is a mapping"),
+        (("set", "one", "--gold-rate", 1.5), "between 0 and"),
+        (("set", "one", "--clear", "guideline"), "none of consent"),
+        (("set", "none"), "no project"),
+        (("show", "none"), "there are: one"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run_label("project", *arguments, *db)
