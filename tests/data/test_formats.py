@@ -166,7 +166,7 @@ BROKEN = {
     ("trl", '{"chosen": [{"role": "user", "content": "b"}], "rejected": []}'): "no turn by the assistant",
     ("hh-rlhf", '{"chosen": "a", "rejected": "b"}'): 'no turn begins with "Human:"',
     ("hh-rlhf", '{"chosen": "\\n\\nHuman: a", "rejected": "\\n\\nHuman: a"}'): "no turn by the assistant",
-    ("hh-rlhf", '{"chosen": "a", "rejectd": "b"}'): 'did you mean "rejected"',
+    ("hh-rlhf", '{"chosen": "a", "rejectd": "b"}'): '"rejected" is missing; did you mean "rejectd"',
     ("hh-rlhf", '{"chosen": "a", "chosen": "a", "rejected": "b"}'): "twice",
     ("alpaca", '{"instrution": "a"}'): 'the key "instruction" is missing; did you mean "instrution"',
     ("alpaca", '{"instruction": 1}'): "instruction",
