@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,8 +16,8 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
-from labeling_app import accounts, api, auth, http_api, oidc, single_sign_on, start, webhooks
-from labeling_app.guard import Guard, security_headers
+from labeling_app import accounts, api, auth, downloads, http_api, oidc, single_sign_on, start, webhooks
+from labeling_app.guard import MAX_UPLOAD, Guard, security_headers
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
 from labeling_app.store.database import Store
 from labeling_app.store.people import Passwords
@@ -34,6 +35,7 @@ def create_api(store: Store, provider: oidc.Provider | None = None) -> FastAPI:
     app.state.provider = provider
     app.include_router(auth.router)
     app.include_router(accounts.router)
+    app.include_router(downloads.router)
     app.include_router(single_sign_on.router)
     app.include_router(http_api.router)
     app.include_router(api.router)
@@ -49,24 +51,35 @@ def create_app(store: Store, provider: oidc.Provider | None = None) -> FastAPI:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
 
+    from labeling_app.pages.admin import HEAD as ADMIN_HEAD
+    from labeling_app.pages.admin import admin_pages
+
     app = create_api(store, provider)
 
     def login_of(request: Request) -> str | None:
         annotator = auth.find_annotator(request, app.state.store)
         return None if annotator is None else annotator["login"]
 
+    def reviewer_of(request: Request) -> str | None:
+        annotator = auth.find_annotator(request, app.state.store)
+        return annotator["login"] if annotator and annotator["role"] in ("reviewer", "admin") else None
+
+    drawn: dict[str, Any] = {
+        "theme": theme(),
+        "footer_links": [],
+        "run_history": False,
+        "ssr_mode": False,
+        "show_error": False,
+    }
+    gr.mount_gradio_app(app, annotate_page(), "/app", auth_dependency=login_of, css=CSS, head=HEAD, **drawn)
     return gr.mount_gradio_app(
         app,
-        annotate_page(),
-        path="/app",
-        auth_dependency=login_of,
-        css=CSS,
-        head=HEAD,
-        theme=theme(),
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        show_error=False,
+        admin_pages(lambda: app.state.store),
+        "/admin",
+        auth_dependency=reviewer_of,
+        head=ADMIN_HEAD,
+        max_file_size=MAX_UPLOAD,
+        **drawn,
     )
 
 

@@ -52,7 +52,7 @@ def shown_task(tx: Connection, assignment: RowMapping) -> dict[str, Any]:
         },
         "turns": [_turn(message) for message in task.prompt],
         "outputs": [
-            {"letter": letter, "turns": _output_turns(outputs[ordinal])}
+            {"letter": letter, "turns": output_turns(outputs[ordinal])}
             for letter, ordinal in zip(LETTERS, order, strict=False)
         ],
         "draft": None if draft is None else dict(draft),
@@ -88,7 +88,7 @@ def shown_history(row: RowMapping) -> dict[str, Any]:
         "revision": row["revision"],
         "ranks": in_shown_order(row["ranks"], row["presented_order"]),
         "all_bad": row["both_bad"],
-        "excerpt": _excerpt(row["prompt"]),
+        "excerpt": excerpt(row["prompt"]),
         "draft": row["draft"],
         "editable": judging.editable(row),
     }
@@ -119,13 +119,13 @@ def in_shown_order(values: list[Any] | None, order: list[int]) -> list[Any] | No
     return None if values is None else [values[ordinal] for ordinal in order]
 
 
-def _excerpt(prompt: list[dict[str, Any]]) -> str:
+def excerpt(prompt: list[dict[str, Any]]) -> str:
     asked = [message.get("content", "") for message in prompt if message["role"] == "user"]
     text = " ".join((asked[-1] if asked else "").split())
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-def _output_turns(row: Any) -> list[dict[str, str]]:
+def output_turns(row: Any) -> list[dict[str, str]]:
     messages = row.extra.get("messages") or [{"role": "assistant", "content": row.content or ""}]
     return [_turn(message) for message in messages]
 

@@ -112,7 +112,7 @@ class Visitor:
         route.abort()
 
     def _look(self, request: Any) -> None:
-        if "/gradio_api/" in request.url:
+        if "/app/gradio_api/" in request.url:
             self.faults.append(f"gradio {request.url}")
 
     def open(self) -> Any:

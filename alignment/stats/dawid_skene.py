@@ -69,7 +69,8 @@ def dawid_skene(
         confusion /= confusion.sum(2, keepdims=True)
         logs = np.log(confusion)
         joint = table @ logs.swapaxes(1, 2).reshape(count * classes, classes) + np.log(shares)
-        evidence = np.logaddexp.reduce(joint, axis=1)
+        top = joint.max(axis=1)  # so that no exponential vanishes
+        evidence = top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
         objective.append(float(evidence.sum() + (extra * logs).sum()))
         before, truth = truth, np.exp(joint - evidence[:, None])
         if np.abs(truth - before).max() < tolerance or len(objective) == iterations:

@@ -32,6 +32,31 @@ def coincidences(values: Sequence[Sequence[int | None]], classes: int) -> Floats
     return table
 
 
+def coincidence_rows(counts: ArrayLike, tasks: ArrayLike, size: int) -> Floats:
+    """`coincidences` of each task: (size, classes, classes). counts: (units, classes) numbers of judges who
+    gave each value to a unit; tasks: (units,) the task, 0 … size - 1, that each unit belongs to."""
+    table, owner = np.asarray(counts, dtype=np.float64), np.asarray(tasks, dtype=np.int64)
+    judges = table.sum(1)
+    table, owner, judges = table[judges > 1], owner[judges > 1], judges[judges > 1]
+    classes = table.shape[1]
+    rows = np.empty((size, classes, classes))
+    for c in range(classes):
+        for k in range(classes):
+            together = table[:, c] * (table[:, k] - (c == k)) / (judges - 1.0)
+            rows[:, c, k] = np.bincount(owner, together, size)
+    return rows
+
+
+def fleiss_rows(counts: ArrayLike, tasks: ArrayLike, size: int) -> Floats:
+    """`fleiss_sums` of each task: (size, classes + 2); the arguments are those of `coincidence_rows`."""
+    table, owner = np.asarray(counts, dtype=np.float64), np.asarray(tasks, dtype=np.int64)
+    judges = table.sum(1)
+    table, owner, judges = table[judges > 1], owner[judges > 1], judges[judges > 1]
+    alike = (table * (table - 1.0)).sum(1) / (judges * (judges - 1.0))
+    columns = [*(table / judges[:, None]).T, alike, np.ones(len(table))]
+    return np.stack([np.bincount(owner, column, size) for column in columns], axis=1)
+
+
 def alpha_of(coincidence: ArrayLike, level: Literal["nominal", "ordinal"] = "nominal") -> Floats:
     """Krippendorff's alpha of coincidence matrices: (..., c, c) to (...,); NaN where every value is the same.
 

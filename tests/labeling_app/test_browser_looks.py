@@ -74,3 +74,66 @@ def test_conversations_and_raw_text(visit: Any, store: Store) -> None:
     page.get_by_role("button", name="Raw text").click()
     expect(page.get_by_text("**bold** and $x^2$")).to_be_visible()
     expect(page.locator(".rb-cards strong")).to_have_count(0)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><animate onbegin=alert(1) attributeName=x></svg>",
+    "<svg><script>alert(1)</script></svg>",
+    "<iframe src='javascript:alert(1)'></iframe><iframe srcdoc='<script>alert(1)</script>'></iframe>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=alert(1)&gt;'>",
+    "[link](javascript:alert(1)) [two](JaVaScRiPt&colon;alert(1))",
+    "[three](data:text/html,<script>alert(1)</script>)",
+    '![x](http://evil.test/a.png) ![y](javascript:alert(1)) !["onerror="alert(1)](x)',
+    "<http://evil.test/> <javascript:alert(1)>",
+    '[a](http://x "onmouseover=alert(1) x=")',
+    "${alert(1)} {{alert(1)}} {{constructor.constructor('alert(1)')()}} #{alert(1)} <%= alert(1) %>",
+    "`${alert(1)}` ```\n${alert(1)}\n```",
+    "$\\text{<img src=x onerror=alert(1)>}$ $\\href{javascript:alert(1)}{x}$",
+    "$$\\unicode{<script>alert(1)</script>}$$ \\(\\style{x:expression(alert(1))}{y}\\)",
+    "</div></template></textarea></title><script>alert(1)</script>",
+    "<a href='javascript:alert(1)' autofocus onfocus=alert(1) tabindex=1>x</a>",
+    "<input autofocus onfocus=alert(1)>",
+    "<style>@import 'http://evil.test/x.css'; * { background: url(http://evil.test/y) }</style>",
+    "<link rel=stylesheet href=http://evil.test/z.css>",
+    "<meta http-equiv=refresh content='0;url=http://evil.test'>",
+    "<form action=http://evil.test><button>x</button></form><base href=http://evil.test/>",
+    "<details open ontoggle=alert(1)>x</details>",
+    "<video><source onerror=alert(1)></video><marquee onstart=alert(1)>",
+    "\x00<scr\x00ipt>alert(1)</script>\u2028alert(1)//\u202e",
+    "| a |\n|---|\n| <img src=x onerror=alert(1)> |\n\n> <svg/onload=alert(1)>",
+]
+
+
+def test_hostile_texts_run_nothing(visit: Any, store: Store) -> None:
+    """As prompt, turn, output and guideline, rendered and raw: no dialog, no script, no request elsewhere."""
+    every = "\n\n".join(HOSTILE)
+    records = [
+        Record(
+            prompt=[Message("user", every), Message("assistant", every), Message("user", every)],
+            completions=[Completion(content=text) for text in [*HOSTILE[start : start + 8], "end"][:8]],
+            id=f"<img src=x onerror=alert(1)>{start}",
+        )
+        for start in range(0, len(HOSTILE), 8)
+    ]
+    imports.import_records(store, records, project="<img src=x onerror=alert(1)>${alert(1)}", guideline=every)
+    visitor = visit("anna")
+    visitor.context.add_init_script("window.ran = 0; window.alert = () => { window.ran += 1; };")
+    page = visitor.open()
+    for _ in records:
+        for _ in range(2):
+            page.keyboard.press("r")
+            bad = page.evaluate(
+                """() => [...document.querySelectorAll('.rb *')].filter(node =>
+                /^(script|img|iframe|link|style|base|meta|video|object|form)$/i.test(node.tagName) ||
+                [...node.attributes].some(
+                ({ name, value }) => /^on/.test(name) || /^javascript:/i.test(value)))
+                .map(node => node.outerHTML.slice(0, 200))"""
+            )
+            assert bad == []
+        page.get_by_role("button", name="All bad").click()
+        page.get_by_role("button", name="Submit").click()
+        expect(page.locator(".rb-status")).to_have_text("Saved.")
+    expect(page.get_by_role("heading", name="No tasks left")).to_be_visible()
+    assert page.evaluate("window.ran") == 0

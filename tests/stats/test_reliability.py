@@ -13,8 +13,10 @@ from alignment.stats.krippendorff import krippendorff_alpha
 from alignment.stats.reliability import (
     alpha_of,
     cohen_of,
+    coincidence_rows,
     coincidences,
     fleiss_of,
+    fleiss_rows,
     fleiss_sums,
     over_tasks,
     share_of,
@@ -122,3 +124,15 @@ def test_the_interval_covers() -> None:
         assert interval is not None
         held += interval.low <= 6 / 9 <= interval.high
     assert 180 <= held <= 198
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 2), max_size=4)), max_size=10))
+def test_rows_by_task_are_the_sums_of_each_task(units_of: list[tuple[int, list[int]]]) -> None:
+    counts = np.array([[said.count(c) for c in range(3)] for _, said in units_of]).reshape(-1, 3)
+    tasks = [task for task, _ in units_of]
+    pairs, sums = coincidence_rows(counts, tasks, 4), fleiss_rows(counts, tasks, 4)
+    for task in range(4):
+        own = [said for owner, said in units_of if owner == task]
+        assert pairs[task] == pytest.approx(coincidences(own, 3))
+        mine = counts[[owner == task for owner in tasks]].reshape(-1, 3)
+        assert sums[task] == pytest.approx(fleiss_sums(mine))

@@ -1,0 +1,409 @@
+"""Agreement, quality and bias of a project's judges, from what they said. No SQL and no page is here.
+
+A ranking is taken apart into its pairs of outputs. On a pair a judge says first, second or tie; calling all
+outputs bad without ranks is a tie of every pair. Intervals draw whole tasks, since pairs of one task hang
+together (alignment/stats/reliability.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment.stats.bradley_terry import crowd_bradley_terry
+from alignment.stats.dawid_skene import dawid_skene
+from alignment.stats.intervals import Interval
+from alignment.stats.reliability import (
+    alpha_of,
+    cohen_of,
+    coincidence_rows,
+    fleiss_of,
+    fleiss_rows,
+    over_tasks,
+    share_of,
+)
+from labeling_app.store.verdicts import Panel, Said
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+FIRST, SECOND, TIE = range(3)
+PAIRS = 64  # a pair of outputs i, j of a task has the number 8 i + j: no task has more than 8 outputs
+PAIRS_SHOWN = 30  # pairs of judges with intervals: those who share most
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Every comparison that a judge made, one entry each; all arrays but `names` and `units` have length n.
+
+    task, judge, unit: indices; a unit is a pair of outputs of a task; tasks: the number of each task index.
+    said: FIRST, SECOND or TIE.
+    earlier: 1 the first of the pair stood above the other, -1 below, 0 unknown. longer: likewise of length.
+    units: (units, 3) task and the two ordinals. names: of the judges. judgments: how many each made.
+    """
+
+    task: Ints
+    judge: Ints
+    unit: Ints
+    said: Ints
+    earlier: Ints
+    longer: Ints
+    units: Ints
+    names: list[str]
+    tasks: list[int]
+    judgments: Counter[str]
+
+
+def verdicts(panel: Panel) -> Verdicts:
+    """Every judgment taken apart into pairs."""
+    order = {task: index for index, task in enumerate(sorted({one.task for one in panel.said}))}
+    judges = {name: index for index, name in enumerate(sorted({one.judge for one in panel.said}))}
+    sizes = _sizes(panel)
+    by_size: dict[int, list[Said]] = {}
+    parts = []
+    for one in panel.said:
+        if one.ranks is not None or (one.all_bad and one.task in sizes):
+            by_size.setdefault(len(one.ranks) if one.ranks is not None else sizes[one.task], []).append(one)
+        elif one.compared:
+            parts.append(_compared(one, order[one.task], judges[one.judge], panel))
+    parts += [_ranked(some, k, order, judges, panel) for k, some in by_size.items() if 2 <= k <= 8]
+    table = np.concatenate([np.empty((0, 6), dtype=np.int64), *parts])
+    keys, unit = np.unique(table[:, 0] * PAIRS + table[:, 2], return_inverse=True)
+    units = np.stack([keys // PAIRS, keys % PAIRS // 8, keys % 8], axis=1)
+    named = Counter(panel.names.get(one.judge, one.judge) for one in panel.said)
+    return Verdicts(
+        task=table[:, 0],
+        judge=table[:, 1],
+        unit=unit.astype(np.int64),
+        said=table[:, 3],
+        earlier=table[:, 4],
+        longer=table[:, 5],
+        units=units,
+        names=[panel.names.get(name, name) for name in judges],
+        tasks=list(order),
+        judgments=named,
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two judges: how often they said the same of what both judged, and Cohen's kappa."""
+
+    first: str
+    second: str
+    same: Interval
+    kappa: Interval | None
+    comparisons: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """tasks: with two judges or more. Every coefficient is None where nothing can be compared.
+
+    pairwise: over pairs of judges, a tie agreeing only with a tie; decided: where neither said tie.
+    alpha: Krippendorff's, of the three verdicts; alpha_ranks: ordinal, of the ranks themselves.
+    cohen: the mean over pairs of judges, weighted by what they share. others: by judge, against the others.
+    """
+
+    tasks: int
+    comparisons: int
+    pairwise: Interval | None
+    decided: Interval | None
+    alpha: Interval | None
+    alpha_ranks: Interval | None
+    fleiss: Interval | None
+    cohen: float | None
+    pairs: list[Pair]
+    others: dict[str, Interval]
+    scales: dict[str, Interval]
+
+
+def agreement(panel: Panel, found: Verdicts) -> Agreement:
+    """How far judges agree who judged the same tasks."""
+    counts = np.stack(
+        [np.bincount(found.unit[found.said == c], minlength=len(found.units)) for c in range(3)], 1
+    )
+    owner, size = found.units[:, 0], len(found.tasks)
+    task, a, b, said_a, said_b = _met(found)
+    same, decided = said_a == said_b, (said_a != TIE) & (said_b != TIE)
+    pairs, cohen = _pairs(found, task, a, b, said_a, said_b)
+    return Agreement(
+        tasks=len(np.unique(task)),
+        comparisons=len(task),
+        pairwise=_share(task, same, size),
+        decided=_share(task[decided], same[decided], size),
+        alpha=over_tasks(coincidence_rows(counts, owner, size), alpha_of),
+        alpha_ranks=_alpha_of_ranks(panel),
+        fleiss=over_tasks(fleiss_rows(counts, owner, size), fleiss_of),
+        cohen=cohen,
+        pairs=pairs,
+        others=with_others(found),
+        scales=_alpha_of_scales(panel),
+    )
+
+
+def with_others(found: Verdicts) -> dict[str, Interval]:
+    """Of each judge, the share of verdicts that are those of another judge of the same pair of outputs."""
+    task, a, b, said_a, said_b = _met(found)
+    shares = {}
+    for judge, name in enumerate(found.names):
+        mine = (a == judge) | (b == judge)
+        share = _share(task[mine], said_a[mine] == said_b[mine], len(found.tasks))
+        if share is not None:
+            shares[name] = share
+    return shares
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One judge. right: the chance that a verdict is the true one (Dawid-Skene); trust: that it is the
+    model's own and not its opposite (Bradley-Terry with annotator effects)."""
+
+    name: str
+    judgments: int
+    comparisons: int
+    right: float
+    trust: float
+
+
+def quality(found: Verdicts) -> list[Quality]:
+    """Every judge by two models, the best first. Empty without a comparison."""
+    if not len(found.said):
+        return []
+    count = np.bincount(found.judge, minlength=len(found.names))
+    # A verdict for each cell, and two more for the true one: a judge of few comparisons stays near the rest.
+    prior = np.full((3, 3), 0.5) + 2.0 * np.eye(3)
+    fit = dawid_skene(
+        found.unit, found.judge, found.said, 3, prior=prior, mirror=[1, 0, 2], tolerance=1e-3, iterations=100
+    )
+    right = (fit.confusion.diagonal(axis1=1, axis2=2) * fit.shares).sum(1)
+    first, second = found.units[:, 0] * 8 + found.units[:, 1], found.units[:, 0] * 8 + found.units[:, 2]
+    outcomes = np.array([1.0, 0.0, 0.5])[found.said]
+    crowd = crowd_bradley_terry(
+        first, second, found.unit, found.judge, outcomes, tolerance=1e-3, iterations=100
+    )
+    rows = [
+        Quality(name, found.judgments[name], int(count[i]), float(right[i]), float(crowd.reliability[i]))
+        for i, name in enumerate(found.names)
+        if count[i]
+    ]
+    return sorted(rows, key=lambda row: -row.right)
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """Of the decided comparisons, the share that preferred the output that stood higher, and the longer one;
+    of all comparisons, the share of ties. name is None for all judges together."""
+
+    name: str | None
+    earlier: Interval | None
+    longer: Interval | None
+    ties: Interval | None
+
+
+def leanings(found: Verdicts) -> list[Leaning]:
+    """All judges together, then each one by name."""
+    everyone = np.ones(len(found.said), dtype=bool)
+    each = [(name, found.judge == judge) for judge, name in enumerate(found.names)]
+    return [_leaning(found, name, mine) for name, mine in [(None, everyone), *each]]
+
+
+def first_places(panel: Panel) -> tuple[int, list[Interval]]:
+    """How often the output at each place on the screen was ranked best, for the commonest number of outputs.
+
+    A tie for the best is shared among those in it. Without bias every place has a share of 1 / number.
+    """
+    known = [one for one in panel.said if one.ranks is not None and one.presented is not None]
+    sizes = Counter(len(one.ranks or ()) for one in known)
+    if not sizes:
+        return 0, []
+    k = sizes.most_common(1)[0][0]
+    some = [one for one in known if len(one.ranks or ()) == k and len(one.presented or ()) == k]
+    ranks = _rank_table(some, k)
+    shown = np.array([one.presented for one in some], dtype=np.int64)
+    best = np.take_along_axis(ranks, shown, axis=1) == np.nanmin(ranks, axis=1, keepdims=True)
+    share = best / best.sum(1, keepdims=True)
+    order = {task: i for i, task in enumerate(sorted({one.task for one in some}))}
+    task = np.array([order[one.task] for one in some])
+    places = []
+    for place in range(k):
+        found = over_tasks(_hits(task, share[:, place], len(order)), share_of)
+        if found is not None:
+            places.append(found)
+    return k, places
+
+
+def disputes(found: Verdicts) -> list[tuple[int, float, int]]:
+    """Tasks on which judges differ, the most disputed first: number of the task, the share of comparisons on
+    which two judges said different things, and how many judges there were."""
+    task, _, _, said_a, said_b = _met(found)
+    size = len(found.tasks)
+    differ = np.bincount(task, said_a != said_b, size)
+    met = np.bincount(task, minlength=size)
+    people = np.unique(np.stack([found.task, found.judge], 1), axis=0)[:, 0]
+    judges = np.bincount(people, minlength=size)
+    which = np.flatnonzero(differ)
+    which = which[np.argsort(-differ[which] / met[which], kind="stable")]
+    return [(found.tasks[i], float(differ[i] / met[i]), int(judges[i])) for i in which]
+
+
+def _ranked(some: list[Said], k: int, order: dict[int, int], judges: dict[str, int], panel: Panel) -> Ints:
+    """The comparisons of rankings of k outputs, as rows: task, judge, pair, said, earlier, longer."""
+    ranks = _rank_table(some, k)
+    task = np.array([order[one.task] for one in some])
+    judge = np.array([judges[one.judge] for one in some])
+    place = np.zeros((len(some), k), dtype=np.int64)
+    for row, one in enumerate(some):
+        if one.presented is not None and len(one.presented) == k:
+            place[row, one.presented] = np.arange(k)
+    length = _length_table([one.task for one in some], k, panel)
+    rows = []
+    for i in range(k):
+        for j in range(i + 1, k):
+            a, b = ranks[:, i], ranks[:, j]
+            said = np.where(a < b, FIRST, np.where(a > b, SECOND, TIE))
+            earlier = np.sign(place[:, j] - place[:, i])
+            longer = np.nan_to_num(np.sign(length[:, i] - length[:, j])).astype(np.int64)
+            pair = np.full(len(some), 8 * i + j)
+            columns = np.stack([task, judge, pair, said, earlier, longer], axis=1)
+            rows.append(columns[~np.isnan(a) & ~np.isnan(b)])
+    return np.concatenate(rows)
+
+
+def _rank_table(some: list[Said], k: int) -> Floats:
+    """(judgments, k): ranks, NaN where one is missing; all equal where all was called bad."""
+    level = [1.0] * k
+    rows = [[np.nan if r is None else r for r in (level if one.ranks is None else one.ranks)] for one in some]
+    rows = [row if len(row) == k else [np.nan] * k for row in rows]
+    return np.array(rows, dtype=np.float64).reshape(-1, k)
+
+
+def _length_table(tasks: Iterable[int], k: int, panel: Panel) -> Floats:
+    unknown: list[int | None] = [None] * k
+    rows = [panel.lengths.get(task, unknown) for task in tasks]
+    return np.array([[np.nan if n is None else n for n in row] for row in rows], dtype=np.float64).reshape(
+        -1, k
+    )
+
+
+def _sizes(panel: Panel) -> dict[int, int]:
+    """How many outputs a task has, as far as somebody saw or ranked them."""
+    return {
+        one.task: len(one.presented or one.ranks or ()) for one in panel.said if one.presented or one.ranks
+    }
+
+
+def _compared(one: Said, task: int, judge: int, panel: Panel) -> Ints:
+    rows = []
+    place = {ordinal: at for at, ordinal in enumerate(one.presented or ())}
+    length = panel.lengths.get(one.task, [])
+    for a, b, said in one.compared:
+        i, j = min(a, b), max(a, b)
+        verdict = said if a < b or said == TIE else SECOND - said
+        earlier = int(np.sign(place[j] - place[i])) if i in place and j in place else 0
+        known = length and length[i] is not None and length[j] is not None
+        longer = int(np.sign((length[i] or 0) - (length[j] or 0))) if known else 0
+        rows.append([task, judge, 8 * i + j, verdict, earlier, longer])
+    return np.array(rows, dtype=np.int64).reshape(-1, 6)
+
+
+def _met(found: Verdicts) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Every pair of judges who gave a verdict on the same unit: task, judge a < judge b, what each said."""
+    order = np.lexsort((found.judge, found.unit))
+    unit, judge, said, task = (x[order] for x in (found.unit, found.judge, found.said, found.task))
+    parts, step = [], 1
+    while True:
+        alike = (
+            np.flatnonzero(unit[step:] == unit[:-step]) if step < len(unit) else np.empty(0, dtype=np.int64)
+        )
+        if not len(alike):
+            break
+        parts.append((task[alike], judge[alike], judge[alike + step], said[alike], said[alike + step]))
+        step += 1
+    if not parts:
+        none = np.empty(0, dtype=np.int64)
+        return none, none, none, none, none
+    task, a, b, said_a, said_b = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return task, a, b, said_a, said_b
+
+
+def _pairs(
+    found: Verdicts, task: Ints, a: Ints, b: Ints, said_a: Ints, said_b: Ints
+) -> tuple[list[Pair], float | None]:
+    if not len(task):
+        return [], None
+    keys, which = np.unique(a * len(found.names) + b, return_inverse=True)
+    tables = np.bincount(which * 9 + said_a * 3 + said_b, minlength=9 * len(keys)).reshape(-1, 3, 3)
+    kappas, weights = cohen_of(tables), tables.sum((1, 2))
+    known = ~np.isnan(kappas)
+    mean = float((kappas[known] * weights[known]).sum() / weights[known].sum()) if known.any() else None
+    shown = []
+    for pair in np.argsort(-weights, kind="stable")[:PAIRS_SHOWN]:
+        mine = which == pair
+        own, at = np.unique(task[mine], return_inverse=True)
+        cells = np.bincount(at * 9 + said_a[mine] * 3 + said_b[mine], minlength=9 * len(own))
+        rows = cells.reshape(-1, 3, 3)
+        same = over_tasks(np.stack([rows.trace(axis1=1, axis2=2), rows.sum((1, 2))], 1), share_of)
+        if same is not None:
+            first, second = divmod(int(keys[pair]), len(found.names))
+            names = found.names[first], found.names[second]
+            shown.append(Pair(*names, same, over_tasks(rows, cohen_of), int(weights[pair])))
+    return shown, mean
+
+
+def _alpha_of_ranks(panel: Panel) -> Interval | None:
+    """Ordinal alpha, where a unit is an output and a value its rank."""
+    ranked = [one for one in panel.said if one.ranks is not None]
+    return _ordinal(ranked, [one.ranks or () for one in ranked])
+
+
+def _alpha_of_scales(panel: Panel) -> dict[str, Interval]:
+    """Ordinal alpha of each scale, where a unit is an output."""
+    names = sorted({name for one in panel.said for name in one.ratings or ()})
+    found = {}
+    for name in names:
+        rated = [one for one in panel.said if one.ratings and name in one.ratings]
+        alpha = _ordinal(rated, [(one.ratings or {})[name] for one in rated])
+        if alpha is not None:
+            found[name] = alpha
+    return found
+
+
+def _ordinal(some: list[Said], values: list[Iterable[float | None]]) -> Interval | None:
+    cells = [
+        (one.task * 8 + at, value)
+        for one, row in zip(some, values, strict=True)
+        for at, value in enumerate(row)
+        if value is not None
+    ]
+    if not cells:
+        return None
+    keys, unit = np.unique([key for key, _ in cells], return_inverse=True)
+    levels, value = np.unique([level for _, level in cells], return_inverse=True)
+    if len(levels) > 16:  # not a scale of some steps: nothing that ordinal classes could describe
+        return None
+    tasks, owner = np.unique(keys // 8, return_inverse=True)
+    counts = np.bincount(unit * len(levels) + value, minlength=len(keys) * len(levels))
+    rows = coincidence_rows(counts.reshape(len(keys), -1), owner, len(tasks))
+    return over_tasks(rows, lambda table: alpha_of(table, "ordinal"), resamples=500)
+
+
+def _leaning(found: Verdicts, name: str | None, mine: NDArray[np.bool_]) -> Leaning:
+    decided = mine & (found.said != TIE)
+    preferred = 1 - 2 * found.said  # 1 the first, -1 the second
+    size = len(found.tasks)
+    seen, sized = decided & (found.earlier != 0), decided & (found.longer != 0)
+    earlier = _share(found.task[seen], found.earlier[seen] == preferred[seen], size)
+    longer = _share(found.task[sized], found.longer[sized] == preferred[sized], size)
+    return Leaning(name, earlier, longer, _share(found.task[mine], found.said[mine] == TIE, len(found.tasks)))
+
+
+def _share(task: Ints, hit: NDArray[np.bool_], size: int) -> Interval | None:
+    return over_tasks(_hits(task, hit, size), share_of)
+
+
+def _hits(task: Ints, hit: NDArray[np.generic], size: int) -> Floats:
+    return np.stack([np.bincount(task, hit, size), np.bincount(task, minlength=size)], axis=1)

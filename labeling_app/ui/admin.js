@@ -1,0 +1,6 @@
+// The admin pages follow the light or dark that this browser chose on the annotate page.
+
+import { applyTheme, setting } from "./settings.js";
+
+applyTheme(setting("theme"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => applyTheme(setting("theme")));
