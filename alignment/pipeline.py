@@ -32,6 +32,8 @@ STAGES = {
     "kto": "alignment.kto",
     "reward": "reward.stage",
     "ppo": "alignment.ppo.stage",
+    "rloo": "alignment.rloo",
+    "grpo": "alignment.grpo",
     "evaluate": "alignment.evaluation.stage",
 }
 
@@ -39,7 +41,7 @@ STAGES = {
 class Step(Section):
     """One stage of a pipeline."""
 
-    stage: Literal["sft", "dpo", "kto", "reward", "ppo", "evaluate"]
+    stage: Literal["sft", "dpo", "kto", "reward", "ppo", "rloo", "grpo", "evaluate"]
     config: str
     """The stage's config: a path, or the name of a shipped one."""
     name: str | None = None

@@ -49,6 +49,20 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def toy_reward(toy_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a reward model: the toy's backbone with a random head, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("toy") / "reward"
+    model = AutoModelForSequenceClassification.from_pretrained(toy_model, num_labels=1, dtype=torch.float32)
+    torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(toy_model).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Third-party data that lies beside some checkouts and is never part of this project."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"

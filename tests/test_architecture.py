@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"sft", "dpo", "kto", "ppo", "evaluation", "reward"}
+STAGES = {"sft", "dpo", "kto", "ppo", "rloo", "grpo", "evaluation", "reward"}
 # room -> what it may import of ours. A room may always import itself.
 BELOW = {
     "errors": set(),

@@ -12,7 +12,7 @@ from alignment.backend.generation.settings import GenerateConfig
 from alignment.backend.yaml_lines import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
-COUNTS = {"quickstart": 7, "smollm2-135m": 7, "llama-8b": 5}
+COUNTS = {"quickstart": 9, "smollm2-135m": 9, "llama-8b": 5}
 
 
 def config_class(stage: str) -> type[Section]:

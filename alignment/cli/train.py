@@ -34,6 +34,8 @@ STAGES = {
     "dpo": "Optimise directly on rankings, without a reward model.",
     "kto": "Optimise on completions that are labelled good or bad.",
     "ppo": "Optimise against a reward model.",
+    "rloo": "The same without a critic: each completion beside the others of its prompt.",
+    "grpo": "The same without a critic, relative to the spread of a group.",
 }
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from alignment.backend.online import WARPING
+
 # What makes samples differ from the model's own distribution. Log-probabilities are then of another one than
 # the samples came from: the measured KL goes negative, the ratio is wrong (trl#235, trl#1005).
 UNWARPED: dict[str, tuple[Any, ...]] = {
     "temperature": (1.0,),
-    "top_p": (1.0,),
-    "top_k": (0, None),
-    "min_p": (None, 0.0),
-    "repetition_penalty": (1.0,),
+    **WARPING,
 }
 # Fields of RLOOConfig that PPO has no use for: an option that is accepted and never read would be a lie.
 UNUSED: dict[str, tuple[Any, str]] = {

@@ -25,6 +25,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
+from alignment.backend.online_trainer import PromptSampler, check_prompts, own_distribution
+from alignment.backend.rewards import Reward, scored
 from alignment.ppo import losses
 from alignment.ppo.config import PPOConfig
 from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, without_dropout
@@ -39,9 +41,8 @@ from alignment.ppo.metrics import (
     write_samples,
 )
 from alignment.ppo.reference import FollowPolicy, adapter_of_reference, add_frozen_adapter, prepared
-from alignment.ppo.rewards import Reward, scored
 from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shuffled, token_values
-from alignment.ppo.sampling import PromptSampler, check_prompts, graph_engine, own_distribution, safe_sync
+from alignment.ppo.sampling import graph_engine, safe_sync
 from alignment.ppo.watch import Watch
 
 CRITIC, REFERENCE, STATE = "critic.safetensors", "reference.safetensors", "ppo.json"  # in a checkpoint

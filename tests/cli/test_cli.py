@@ -71,6 +71,8 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "dpo",
         "kto",
         "ppo",
+        "rloo",
+        "grpo",
         "run",
         "quickstart",
         "evaluate",

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from alignment.backend.online_trainer import own_distribution
 from alignment.ppo.critic import (
     Critic,
     critic_apart,
@@ -22,7 +23,7 @@ from alignment.ppo.critic import (
     token_logps,
 )
 from alignment.ppo.rollout import forward_arguments, measure, pack, shuffled, token_values
-from alignment.ppo.sampling import own_distribution, safe_sync
+from alignment.ppo.sampling import safe_sync
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
 COMPLETIONS = [[20, 21], [30, 31, 32, 33, 2], [2]]

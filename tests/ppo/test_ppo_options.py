@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from alignment.backend.rewards import Part, RewardSum, scored
 from alignment.errors import UserError
-from alignment.ppo.rewards import Part, RewardSum, scored
 from alignment.ppo.watch import rising_with_reward
 
 

@@ -1,4 +1,4 @@
-"""What PPO maximises: one scorer, or a weighted sum of several, each perhaps an ensemble."""
+"""What PPO, RLOO and GRPO maximise: one scorer, or a weighted sum of several, each perhaps an ensemble."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class RewardSum:
         if len(set(names)) != len(names):
             raise UserError(f"two rewards have one name: {', '.join(names)}; give each a name of its own")
         self._parts = list(parts)
+        self.first = self._parts[0].scorer
         self.parts: dict[str, NDArray[np.float64]] = {}
         self.disagreement: NDArray[np.float64] | None = None
 
