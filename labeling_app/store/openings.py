@@ -55,6 +55,7 @@ def room(now: datetime) -> ColumnElement[bool]:
         select(func.count())
         .select_from(assignments)
         .where(assignments.c.task_id == tasks.c.id, live(now))
+        .correlate(tasks)  # not with the assignments that the query around it may read
         .scalar_subquery()
     )
     return tasks.c.n_judgments + leases < tasks.c.n_required

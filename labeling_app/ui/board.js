@@ -74,6 +74,7 @@ class Board {
     await this.guarded(async () => {
       this.me = await this.ask("GET", "/api/me");
       this.header.account.querySelector(".rb-tool-name").textContent = this.me.login;
+      this.header.account.setAttribute("aria-label", `Account: ${this.me.login}`);
       await this.sendUnacknowledged();
       await this.next();
     });

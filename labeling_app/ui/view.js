@@ -17,7 +17,7 @@ export function header(act) {
     status: h("p", { class: "rb-status", role: "status" }),
     live: h("p", { class: "rb-hidden", "aria-live": "polite" }), // moves, for screen readers
     guide: tool("book", "Guideline", "Guideline", "G", act.guide),
-    history: tool("past", "Your judgments", "History", "H", act.history),
+    history: tool("past", "History: your judgments", "History", "H", act.history),
     account: tool("person", "Account", "Account", "", act.account),
   };
   parts.track = h("span", { class: "rb-track", "aria-hidden": "true" }, parts.bar);
@@ -28,7 +28,7 @@ export function header(act) {
     h("div", { class: "rb-where" }, parts.project, h("div", { class: "rb-progress" }, parts.track, parts.count)),
     parts.status,
     parts.live,
-    h("div", { class: "rb-tools" }, parts.guide, parts.history, tool("keys", "Keyboard help", "Keys", "?", act.help), parts.account),
+    h("div", { class: "rb-tools" }, parts.guide, parts.history, tool("keys", "Keys: keyboard help", "Keys", "?", act.help), parts.account),
   );
   return parts;
 }

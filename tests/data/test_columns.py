@@ -162,6 +162,14 @@ def test_a_judged_answer_is_no_demonstration(tmp_path: Path) -> None:
     assert usual_names(said_otherwise) == {"prompt": "prompt", "demonstration": "response"}
 
 
+def test_an_input_beside_an_instruction_is_its_context(tmp_path: Path) -> None:
+    row = {"instruction": "a", "input": "b", "response1": "c", "response2": "d", "label": 2}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    (record,) = columns.read(tmp_path / "in.jsonl")
+    assert record.prompt == [Message("user", "a\n\nb")]
+    assert record.judgments == [Judgment(ranks=[2, 1])]
+
+
 def test_a_text_without_a_prompt_is_written_with_an_empty_list() -> None:
     record = Record([], completions=[Completion(content="Once upon a time.")], demonstrations=[0])
     (row,) = columns.rows(record)

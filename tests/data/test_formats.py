@@ -31,6 +31,20 @@ def test_hh_round_trip_of_any_text(middle: list[str], first: str, good: str, bad
     assert there_and_back("hh-rlhf", [row]) == [row]
 
 
+@QUICK
+@given(texts, texts, texts, st.sampled_from(["", " "]), st.dictionaries(st.sampled_from("xyz"), json_values))
+def test_hh_with_a_prompt_column_and_further_ones(
+    first: str, good: str, bad: str, space: str, further: dict[str, Any]
+) -> None:
+    prompt = f"\n\nHuman: {first}\n\nAssistant:{space}"
+    row = {"prompt": prompt, "chosen": good, "rejected": bad} | further
+    assert there_and_back("hh-rlhf", [row]) == [row]
+    (record,) = [hh_rlhf.decode(json.dumps(row).encode(), "here")]
+    assert record.prompt[0].role == "user"
+    whole = {side: prompt + row[side] for side in ("chosen", "rejected")} | further
+    assert there_and_back("hh-rlhf", [whole]) == [whole]
+
+
 def test_hh_keeps_empty_replies_equal_replies_and_prompts_that_differ(tmp_path: Path) -> None:
     rows = [
         {"chosen": "\n\nHuman: a\n\nAssistant: ", "rejected": "\n\nHuman: a\n\nAssistant: b"},

@@ -116,3 +116,20 @@ def test_gold_comes_once_at_its_rate_and_closes_no_task(any_store: Store) -> Non
         assert (one.exact.value, one.exact.n) == (1.0, given[True])
         pairs = connection.execute(select(assignments.c.task_id, assignments.c.annotator_id)).all()
         assert len(pairs) == len(set(pairs))
+
+
+def test_a_project_whose_tasks_are_all_taken_is_not_among_those_with_work(any_store: Store) -> None:
+    ann, bob = add_people(any_store, "ann", "bob")
+    for name in ("taken", "open", "also open"):
+        imports.import_records(any_store, make_records(1), project=name)
+    settle(any_store, active=True)
+    with any_store.write() as tx:
+        taken = tx.scalar(select(projects.c.name).order_by(projects.c.id))
+        queue.change_project(tx, utcnow(), ann, str(taken))
+    assert next_work(any_store, ann).assignment is not None
+    with any_store.read() as connection:
+        found = queue.projects_with_work(connection, bob["id"], utcnow())
+    assert sorted(place.name for place, _ in found) == ["also open", "open"]
+    gate = next_work(any_store, bob).gate
+    assert gate is not None
+    assert gate.kind == "choose"

@@ -66,6 +66,8 @@ def usual_names(row: dict[str, Any]) -> Names | None:
         return None
     names = {"prompt": lower[prompt]}
     names |= {name: lower[name] for name in ("system", "context") if name in lower and name != prompt}
+    if prompt == "instruction" and "input" in lower:  # Alpaca's, beside answers that it does not have
+        names.setdefault("context", lower["input"])
     if "system" not in names and "system_prompt" in lower:
         names["system"] = lower["system_prompt"]
     judges = [lower[name] for name in _JUDGES if name in lower]

@@ -1,7 +1,14 @@
-"""Anthropic's HH-RLHF: `chosen` and `rejected` transcripts of "\\n\\nHuman: …\\n\\nAssistant: …"."""
+"""Anthropic's HH-RLHF: `chosen` and `rejected` transcripts of "\\n\\nHuman: …\\n\\nAssistant: …".
+
+Its kin (Dahoas/rm-static, full-hh-rlhf; their cards) have the transcript up to the last "Assistant:" in
+`prompt`, and only the replies in the other two. Further columns are kept in meta.hh_rlhf.
+
+Source: https://github.com/anthropics/hh-rlhf, README.md.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import Counter
@@ -12,9 +19,12 @@ import msgspec
 
 from alignment.data.files import Paths, Rejects
 from alignment.data.formats import foreign
-from alignment.data.records import Message, Record, check_duplicate_keys, explain
+from alignment.data.formats.kept import notes_of, part
+from alignment.data.formats.rows import columns_of, having
+from alignment.data.records import Message, Record
 from alignment.errors import UserError
 
+_NAME = "hh_rlhf"
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLE = {"Human": "user", "Assistant": "assistant"}
 _SPEAKER = {"user": "Human", "assistant": "Assistant"}
@@ -25,45 +35,63 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     rejected: str
 
 
+_SIDES = ("chosen", "rejected")
 _decoder = msgspec.json.Decoder(_Row)
 
 
 def read(paths: Paths, rejects: Rejects | None = None) -> Iterator[Record]:
     """One record a row: the shared turns are the prompt, the rest two completions, the first ranked better.
 
-    Where the transcripts part before the last reply, the completions have several turns. A transcript that
-    is not spelled in the usual way is kept as it is in meta.hh_rlhf, for the way back.
+    Where the transcripts part before the last reply, the completions have several turns. What is not spelled
+    in the usual way is kept as it is in meta.hh_rlhf, for the way back.
     """
     return foreign.read_foreign(paths, decode, rejects)
 
 
 def recognise(row: dict[str, Any]) -> str | None:
     """By what a row is of this format, or None."""
-    texts = [row.get("chosen"), row.get("rejected")]
-    if len(row) == 2 and all(isinstance(text, str) and _TURN.search(text) for text in texts):
+    texts = [row.get(side) for side in _SIDES]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    if isinstance(row.get("prompt"), str) and _is_begun(row["prompt"]):
+        return 'the transcript in "prompt", with "chosen" and "rejected"'
+    if all(_TURN.search(text) for text in texts if text is not None) and "instruction" not in row:
         return 'the transcripts in "chosen" and "rejected"'
     return None
 
 
+def _is_begun(prompt: Any) -> bool:
+    """Whether this is a transcript that waits for the assistant's reply."""
+    return (
+        isinstance(prompt, str) and bool(_TURN.search(prompt)) and prompt.rstrip().endswith("\n\nAssistant:")
+    )
+
+
 def decode(line: bytes, where: str) -> Record:
     """One row as a record. Raises UserError."""
-    try:
-        row = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {explain(error, set(_Row.__struct_fields__))}") from None
-    check_duplicate_keys(line, where, msgspec.json.encode(row))
-    chosen, rejected = parse(row.chosen, where), parse(row.rejected, where)
+    row, columns = columns_of(line, where, _decoder, functools.partial(having, needed=_SIDES))
+    texts = {"chosen": row.chosen, "rejected": row.rejected}
+    kept: foreign.Row = {}
+    begun = columns.get("prompt")
+    if (
+        isinstance(begun, str)
+        and _is_begun(begun)
+        and not any(text.startswith(begun.rstrip()) for text in texts.values())
+    ):
+        kept["prompt"] = columns.pop("prompt")
+        texts = {side: begun + text for side, text in texts.items()}
+    chosen, rejected = (parse(text, where) for text in texts.values())
     length = foreign.shared_prompt(chosen, rejected, where)
-    unusual = {
-        side: text
-        for side, text, turns in (("chosen", row.chosen, chosen), ("rejected", row.rejected, rejected))
-        if render(turns) != text
-    }
+    for side, turns in (("chosen", chosen), ("rejected", rejected)):
+        if render(turns) != texts[side]:
+            kept[side] = texts[side]
+    if columns:
+        kept["columns"] = columns
     return foreign.preference(
         chosen[:length],
         foreign.reply(chosen[length:]),
         foreign.reply(rejected[length:]),
-        meta={"hh_rlhf": unusual} if unusual else {},
+        meta={_NAME: kept} if kept else {},
     )
 
 
@@ -94,17 +122,20 @@ def write(records: Iterable[Record], path: str | os.PathLike[str], overwrite: bo
 def rows(record: Record) -> list[foreign.Row]:
     """The rows of a record; none where a turn is by neither user nor assistant, or would not be read back."""
     found = []
-    kept = record.meta.get("hh_rlhf", {})
+    kept = notes_of(record, _NAME)
+    begun = kept.get("prompt")
     for chosen, rejected in foreign.derived_pairs(record):
-        row = {}
+        row: foreign.Row = {}
         for side, completion in (("chosen", chosen), ("rejected", rejected)):
             turns = record.prompt + completion.turns()
             if side in kept and parse(kept[side], "meta") == turns:
                 row[side] = kept[side]
             elif _fits(turns):
                 row[side] = render(turns)
-        if len(row) == 2:
-            found.append(row)
+        if isinstance(begun, str) and all(text.startswith(begun) for text in row.values()):
+            row = {"prompt": begun} | {side: text.removeprefix(begun) for side, text in row.items()}
+        if row.keys() >= set(_SIDES):
+            found.append(part(kept, "columns") | row)
     return found
 
 

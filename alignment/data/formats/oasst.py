@@ -43,8 +43,8 @@ def recognise(row: dict[str, Any]) -> str | None:
     prompt = row.get("prompt")
     if isinstance(prompt, dict) and ("message_tree_id" in row or "replies" in prompt):
         return 'a tree of messages in "prompt"'
-    if row.keys() >= {*_FLAT, "parent_id"} and row["role"] in ("prompter", "assistant"):
-        return foreign.by_keys((*_FLAT, "parent_id"))
+    if row.keys() >= set(_FLAT) and row["role"] in ("prompter", "assistant"):  # a root may have no parent_id
+        return foreign.by_keys(_FLAT)
     return None
 
 

@@ -17,7 +17,11 @@ Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 def row_of(line: bytes, where: str, needed: tuple[str, ...] = ()) -> Row:
     """The object in a line of JSON. Raises UserError if it is none, repeats a key, or lacks a needed one."""
-    row = decode_object(line, where)
+    return having(decode_object(line, where), where, needed)
+
+
+def having(row: Row, where: str, needed: tuple[str, ...]) -> Row:
+    """The row itself. Raises UserError if it lacks a needed key."""
     for key in needed:
         if key not in row:
             raise UserError(f'{where}: the key "{key}" is missing{nearest(key, set(row))}')

