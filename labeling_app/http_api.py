@@ -118,22 +118,32 @@ def add_tasks(
     token: Annotated[RowMapping, Depends(writing_token)],
     body: Annotated[bytes, Depends(whole_body)],
     create: Annotated[bool, Query(description="Make the project if there is none of this name.")] = False,
+    priority_from: Annotated[
+        str | None,
+        Query(
+            description="What orders the queue, highest first: `meta.urgency`, or `rewards` of an ensemble."
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Make tasks of records, all or none of them. A record that is there already, by its id, is counted as
-    present: a request that got no answer can be sent again."""
+    present: a request that got no answer can be sent again. `personal` counts what seems to be personal data
+    in the records, by kind: annotators will read it."""
     store, now = store_of(request), utcnow()
     try:
         records = list(_records(body, request.headers.get("content-type", "")))
+        personal = imports.look_over(records, priority_from)
         with store.write() as tx:
             if not (create and token["project_id"] is None):
                 _project(tx, token, name)
-            done = imports.import_into(tx, now, records, name, actor=f"token/{token['id']}")
+            who = f"token/{token['id']}"
+            done = imports.import_into(tx, now, records, name, priority_from=priority_from, actor=who)
     except UserError as error:
         raise HTTPException(422, sentence(error)) from None
     except IntegrityError:
         text = "Another request was adding the same tasks; nothing was added by this one. Send it again."
         raise HTTPException(409, text) from None
-    return {"project": name, "added": done.added, "present": done.present, "left_out": dict(done.left_out)}
+    counts = {"added": done.added, "present": done.present, "left_out": dict(done.left_out)}
+    return {"project": name, **counts, "personal": dict(personal)}
 
 
 @router.get("/projects/{name}/judgments")

@@ -51,7 +51,7 @@ def test_tasks_in_and_judgments_out(any_store: Store) -> None:
     made = post(client, lines(3), create=True)
     assert (made.status_code, made.json()) == (
         200,
-        {"project": "default", "added": 3, "present": 0, "left_out": {}},
+        {"project": "default", "added": 3, "present": 0, "left_out": {}, "personal": {}},
     )
     array = b"[" + b",".join(encode_record(record) for record in make_records(2, start=2)) + b"]"
     assert post(client, array, "application/json; charset=utf-8").json()["added"] == 1
@@ -179,6 +179,20 @@ def test_a_batch_is_stored_whole_or_not_at_all(store: Store) -> None:
     assert (answer.status_code, "another prompt" in answer.json()["message"]) == (422, True)
     with store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(tasks)) == 1
+
+
+def test_an_order_and_a_warning(store: Store) -> None:
+    client = client_of(store, write=True)
+    records = make_records(2)
+    records[1].meta["urgency"] = 3
+    records[0].prompt[0].content = "Write to ann@example.org, please."
+    body = b"\n".join(encode_record(record) for record in records)
+    answer = post(client, body, create=True, priority_from="meta.urgency").json()
+    assert (answer["added"], answer["personal"]) == (2, {"EMAIL": 1})
+    with store.read() as connection:
+        first = connection.scalar(select(tasks.c.external_id).order_by(tasks.c.priority.desc()).limit(1))
+    assert first == "record-1"
+    assert post(client, body, priority_from="meta.tags").status_code == 422
 
 
 def test_odd_questions(store: Store) -> None:
