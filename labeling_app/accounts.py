@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from alignment.errors import UserError
-from labeling_app.auth import COOKIE, address_of, enter, find_annotator, sentence, store_of, too_many
+from labeling_app.auth import COOKIE, address_of, enter, find_annotator, in_turn, sentence, store_of, too_many
 from labeling_app.pages.account import account_page, invite_page, message_page
 from labeling_app.store import invitations, people
 from labeling_app.store.database import utcnow
@@ -30,13 +30,17 @@ def show_account(request: Request, done: str = "") -> Response:
 
 
 @router.post("/account/password")
-def change_password(
+async def change_password(
     request: Request,
     current: Annotated[str, Form()] = "",
     password: Annotated[str, Form()] = "",
     again: Annotated[str, Form()] = "",
 ) -> Response:
     """Set a new password, given the current one. Every session ends, and this browser gets a new one."""
+    return await in_turn(request, _change_password, current, password, again)
+
+
+def _change_password(request: Request, current: str, password: str, again: str) -> Response:
     store, address = store_of(request), address_of(request)
     account = find_annotator(request, store)
     if account is None:
@@ -101,13 +105,17 @@ def show_invitation(request: Request) -> Response:
 
 
 @router.post("/invite")
-def accept_invitation(
+async def accept_invitation(
     request: Request,
     login: Annotated[str, Form()] = "",
     password: Annotated[str, Form()] = "",
     again: Annotated[str, Form()] = "",
 ) -> Response:
     """Make the account, use the invitation up, and sign in."""
+    return await in_turn(request, _accept_invitation, login, password, again)
+
+
+def _accept_invitation(request: Request, login: str, password: str, again: str) -> Response:
     store, invitation = store_of(request), _invitation(request)
     if invitation is None:
         return _no_invitation()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import RowMapping
@@ -89,11 +92,24 @@ def show_login(request: Request) -> Response:
     return HTMLResponse(login_page(provider=request.app.state.provider))
 
 
+async def in_turn(request: Request, work: Callable[..., Response], *values: Any) -> Response:
+    """Run what hashes a password, few at a time: a crowd that signs in waits here, and not in the threads in
+    which everybody else is served. Who has gone away meanwhile is left out: the others would wait longer."""
+    async with request.app.state.turns:
+        if await request.is_disconnected():
+            return Response(status_code=408)
+        return await to_thread.run_sync(partial(work, request, *values))
+
+
 @router.post("/login")
-def log_in(
+async def log_in(
     request: Request, login: Annotated[str, Form()] = "", password: Annotated[str, Form()] = ""
 ) -> Response:
     """Check the password, and on success start a new session (never one that the browser brought along)."""
+    return await in_turn(request, _log_in, login, password)
+
+
+def _log_in(request: Request, login: str, password: str) -> Response:
     store, address, provider = store_of(request), address_of(request), request.app.state.provider
     try:
         with store.write() as tx:

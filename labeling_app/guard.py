@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from labeling_app.pages.account import message_page
+from labeling_app.store.database import DATABASE_AWAY
 
 MAX_BODY = 1 << 20  # bytes; the largest thing an annotator's browser sends is a draft
 MAX_API_BODY = 16 << 20  # bytes; a batch of tasks
@@ -33,6 +37,7 @@ ADMIN_WRITES = (
     "gradio_api/upload",
     "gradio_api/reset",
 )
+log = logging.getLogger(__name__)
 
 _COMMON = (
     "default-src 'none'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -73,8 +78,11 @@ class Guard:
         await self.app(scope, _limited(receive, _max_body(area)), guarded_send)
 
     async def _check_role(self, request: Request, area: str) -> Response | None:
-        role = await run_in_threadpool(self.role_of, request)
-        reads_html = "text/html" in request.headers.get("accept", "")
+        try:
+            role = await run_in_threadpool(self.role_of, request)
+        except DATABASE_AWAY as error:
+            return unavailable(request, error)
+        reads_html = _reads_html(request)
         if role is None and reads_html:
             return RedirectResponse("/login", status_code=303)
         if role is None:
@@ -85,6 +93,23 @@ class Guard:
                 return HTMLResponse(f'<p>{sentence} <a href="/app/">Back to ranking</a></p>', status_code=403)
             return JSONResponse({"message": sentence}, status_code=403)
         return None
+
+
+def unavailable(request: Request, error: Exception) -> Response:
+    """What is answered while the database is away: 503, upon which the annotate page keeps the work and tries
+    again. One line in the log, because a full disk may be the reason."""
+    log.error("the database does not answer: %s", str(getattr(error, "orig", error)).strip().splitlines()[:1])
+    headers = {"Retry-After": "2"}
+    if _reads_html(request):
+        text = "Nothing was saved. It is tried again when you press the button."
+        page = message_page("The database does not answer", text, request.url.path, "Try again")
+        return HTMLResponse(page, status_code=503, headers=headers)
+    message = {"message": "The database does not answer; nothing was saved."}
+    return JSONResponse(message, status_code=503, headers=headers)
+
+
+def _reads_html(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
 
 
 def _area(path: str) -> str:

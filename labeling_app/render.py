@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import nh3
@@ -59,6 +59,11 @@ def render(text: str) -> str:
     """The text as sanitized HTML. Text over MAX_RENDERED characters comes back escaped, in one <pre>."""
     if len(text) > MAX_RENDERED:
         return f"<pre>{nh3.clean_text(text)}</pre>"
+    return _rendered(text)
+
+
+@lru_cache(maxsize=256)  # the people who judge one task come close after each other
+def _rendered(text: str) -> str:
     html = _markdown().render(text)
     return nh3.clean(
         html,

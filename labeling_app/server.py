@@ -8,18 +8,18 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from anyio import Semaphore
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import DataError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError
 
 from alignment.errors import UserError
 from labeling_app import accounts, api, auth, downloads, http_api, oidc, single_sign_on, start, webhooks
-from labeling_app.guard import MAX_UPLOAD, Guard, security_headers
+from labeling_app.guard import MAX_UPLOAD, Guard, security_headers, unavailable
 from labeling_app.pages.annotate import CSS, HEAD, annotate_page, theme
-from labeling_app.store.database import Store
+from labeling_app.store.database import DATABASE_AWAY, Store
 from labeling_app.store.people import Passwords
 from labeling_app.store.queue import Refusal
 
@@ -32,6 +32,7 @@ def create_api(store: Store, provider: oidc.Provider | None = None) -> FastAPI:
     app = FastAPI(title="alignkit labeling", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = store
     app.state.passwords = Passwords()
+    app.state.turns = Semaphore(2)  # see auth.in_turn
     app.state.provider = provider
     app.include_router(auth.router)
     app.include_router(accounts.router)
@@ -141,20 +142,12 @@ def _answer_errors(app: FastAPI) -> None:
         log.warning("refused what cannot be stored: %s", type(error).__name__)
         return JSONResponse({"message": "This text has characters that cannot be stored."}, status_code=422)
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(PoolTimeout)
-    def unavailable(_request: Request, error: Exception) -> JSONResponse:
-        # Locked, full or gone: nothing was stored, and the page keeps the work and tries again.
-        log.error("the database did not answer", exc_info=error)
-        message = "The database does not answer; nothing was saved."
-        return JSONResponse({"message": message}, status_code=503, headers={"Retry-After": "2"})
+    for away in DATABASE_AWAY:
+        app.add_exception_handler(away, unavailable)
 
     @app.exception_handler(Exception)
-    def broken(request: Request, error: Exception) -> JSONResponse:
+    def broken(request: Request, _error: Exception) -> JSONResponse:
         # Outside of the guard, and raised again once this is sent, so that the server's log has it.
-        if isinstance(error, (OperationalError, PoolTimeout)):  # in the guard itself
-            answer = unavailable(request, error)
-        else:
-            answer = JSONResponse({"message": "Something is broken here; the server's log says what."}, 500)
+        answer = JSONResponse({"message": "Something is broken here; the server's log says what."}, 500)
         answer.headers.update(security_headers(request.url.path))
         return answer

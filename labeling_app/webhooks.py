@@ -14,11 +14,9 @@ from typing import Any
 
 import httpx
 from sqlalchemy import RowMapping
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from labeling_app.store import feed, outbox
-from labeling_app.store.database import Store, utcnow
+from labeling_app.store.database import DATABASE_AWAY, Store, utcnow
 
 TIMEOUT = 10.0  # seconds for each of: connect, send, answer
 PAUSE = 1.0  # seconds between looks into the outbox
@@ -97,5 +95,5 @@ def _run(store: Store, stop: threading.Event) -> None:
             try:
                 while deliver_due(store, client) and not stop.is_set():
                     pass
-            except (OperationalError, PoolTimeout) as error:
+            except DATABASE_AWAY as error:
                 log.warning("webhooks wait: the database does not answer (%s)", type(error).__name__)

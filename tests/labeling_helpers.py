@@ -83,9 +83,11 @@ def serving(app: Any) -> Iterator[str]:
         while not server.started:
             assert thread.is_alive()
             thread.join(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 class Visitor:

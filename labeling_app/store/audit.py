@@ -35,7 +35,13 @@ def append(
     """Add one row to the chain, inside the caller's transaction."""
     if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
         tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": AUDIT_LOCK})
-    previous = last_hash(tx)
+    tx.execute(insert(audit_log), row_after(last_hash(tx), now, actor, action, entity, before, after))
+
+
+def row_after(
+    previous: str, now: datetime, actor: str, action: str, entity: str, before: Any = None, after: Any = None
+) -> dict[str, Any]:
+    """The row that follows the one whose hash is `previous`."""
     row = {
         "at": stamp(now),
         "actor": actor,
@@ -45,7 +51,7 @@ def append(
         "after": None if after is None else canonical(after),
         "prev_hash": previous,
     }
-    tx.execute(insert(audit_log).values(**row, hash=_row_hash(row)))
+    return {**row, "hash": _row_hash(row)}
 
 
 def last_hash(connection: Connection) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
 from labeling_app.store import encryption
 
-BUSY_SECONDS = 15.0
+BUSY_SECONDS = 15.0  # the annotate page gives a request up after 20
 MIGRATION_LOCK = 7_201_940_311  # any number, the same in every process
 
 
@@ -31,13 +33,22 @@ def stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds") + "Z"
 
 
+class DatabaseFileGone(Exception):
+    """The SQLite file was moved, deleted or replaced under the server: what is written now would be lost."""
+
+
+# Locked, full, read-only or gone: nothing was stored, and the same may go well later.
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout, DatabaseFileGone)
+
+
 class Store:
     """A labeling database.
 
     `url` is `sqlite:///FILE` or `postgresql+psycopg://user:password@host/name`. `create` makes the tables of
-    a new database and brings an old one up to date; without it a missing SQLite file is a UserError, and so
-    is an old schema unless `any_version`. An SQLite file is encrypted if the environment has a key
-    (encryption.py), and `plain` says that this one is not.
+    a new database and brings an old one up to date, in one transaction: all or nothing, and an SQLite file is
+    copied beside itself before that. Without it a missing SQLite file is a UserError, and so is an old schema
+    unless `any_version`. An SQLite file is encrypted if the environment has a key (encryption.py), and
+    `plain` says that this one is not.
     """
 
     def __init__(
@@ -53,11 +64,18 @@ class Store:
             _make_file(path, create)
         self._writer = _engine(self.url, key, writes=True)
         self._reader = _engine(self.url, key, writes=False)
+        self._file = self._file_now()
         self._check_connection()
-        if create:
+        current, newest = self.version(), _newest_version()
+        if current != newest and not create and not any_version:
+            raise UserError(
+                f"the database {self.url.render_as_string()} has schema {current or 'none'}: "
+                "bring it up to date by `alignkit label serve --db …` or `alignkit label import …`"
+            )
+        if current != newest and create:
+            if self.sqlite and current is not None:
+                self._copy(f"{self.url.database}.before-{newest}-{utcnow():%Y%m%dT%H%M%S%f}")
             self._migrate("head")
-        elif not any_version:
-            self._check_version()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -67,6 +85,8 @@ class Store:
         """
         with self._writer.connect() as connection, connection.begin():
             yield connection
+            if self._file_now() != self._file:
+                raise DatabaseFileGone(f"{self.url.database} is no longer the file that was opened")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -111,6 +131,16 @@ class Store:
         """Take the schema back to `revision` ("base" drops all). For tests and for a repair by hand."""
         self._migrate(revision, down=True)
 
+    def _file_now(self) -> tuple[int, int] | None:
+        """Which file the path names now; SQLite goes on writing to one that nobody will find again."""
+        if not self.sqlite:
+            return None
+        try:
+            status = os.stat(self.url.database or "")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def _check_connection(self) -> None:
         try:
             with self.write() as connection:
@@ -128,15 +158,11 @@ class Store:
         with self.read() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
-    def _check_version(self) -> None:
-        from alembic.script import ScriptDirectory
-
-        current = self.version()
-        if current != ScriptDirectory.from_config(_alembic_config()).get_current_head():
-            raise UserError(
-                f"the database {self.url.render_as_string()} has schema {current or 'none'}: "
-                "bring it up to date by `alignkit label serve --db …` or `alignkit label import …`"
-            )
+    def _copy(self, target: str) -> None:
+        """A copy of the SQLite file as it is now, for the owner alone."""
+        Path(target).touch(mode=0o600, exist_ok=False)
+        with closing(self._writer.raw_connection()) as connection:
+            connection.cursor().execute("VACUUM INTO ?", (target,))
 
     def _migrate(self, revision: str, *, down: bool = False) -> None:
         with self.write() as tx:  # SQLite: BEGIN IMMEDIATE, so a second process waits for the first
@@ -158,6 +184,12 @@ class Store:
                 f"the database {self.url.render_as_string()} was made by a newer alignkit or another "
                 f"program: {error}"
             ) from error
+
+
+def _newest_version() -> str | None:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_alembic_config()).get_current_head()
 
 
 def _alembic_config() -> Any:
@@ -223,7 +255,7 @@ def _engine(url: URL, key: str | None, *, writes: bool) -> Engine:
         json_serializer=dumps,
         pool_size=1 if writes else 8,
         max_overflow=0,
-        pool_timeout=30,
+        pool_timeout=BUSY_SECONDS,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
     event.listen(engine, "connect", partial(_set_pragmas, key=key, writes=writes))

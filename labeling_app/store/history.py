@@ -16,6 +16,19 @@ def judged(connection: Connection, annotator_id: int, limit: int, offset: int = 
         .where(again.c.assignment_id == judgments.c.assignment_id)
         .scalar_subquery()
     )
+    found = (  # by number alone: nothing is read of the texts of those that are not shown
+        select(judgments.c.id)
+        .select_from(judgments.join(assignments).join(tasks))
+        .where(
+            assignments.c.annotator_id == annotator_id,
+            judgments.c.revision == newest,
+            tasks.c.status != "withdrawn",
+        )
+        .order_by(judgments.c.id.desc())
+        .limit(limit)
+        .offset(offset)
+        .subquery()
+    )
     wanted = (
         select(
             assignments.c.public_id,
@@ -33,14 +46,8 @@ def judged(connection: Connection, annotator_id: int, limit: int, offset: int = 
             exists().where(drafts.c.assignment_id == assignments.c.id).label("draft"),
         )
         .select_from(judgments.join(assignments).join(tasks).join(projects))
-        .where(
-            assignments.c.annotator_id == annotator_id,
-            judgments.c.revision == newest,
-            tasks.c.status != "withdrawn",
-        )
+        .where(judgments.c.id.in_(select(found.c.id)))
         .order_by(judgments.c.id.desc())
-        .limit(limit)
-        .offset(offset)
     )
     return list(connection.execute(wanted).mappings())
 

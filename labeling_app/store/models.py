@@ -58,7 +58,7 @@ sessions = Table(
     Column("token_hash", String(64), primary_key=True),  # SHA-256: a copy of the database opens no session
     Column("annotator_id", ForeignKey("annotators.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_at", DateTime, nullable=False),
-    Column("expires_at", DateTime, nullable=False),
+    Column("expires_at", DateTime, nullable=False, index=True),
 )
 
 login_failures = Table(
@@ -159,6 +159,7 @@ assignments = Table(
     CheckConstraint("state IN ('leased', 'submitted', 'skipped', 'expired')", name="state"),
     Index("ix_assignments_lease", "state", "leased_until"),
     Index("ix_assignments_annotator", "annotator_id", "state"),
+    Index("ix_assignments_room", "task_id", "state", "leased_until"),  # is there room on a task?
 )
 
 drafts = Table(

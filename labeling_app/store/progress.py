@@ -35,15 +35,13 @@ def progress(connection: Connection, annotator_id: int, now: datetime) -> Progre
     submitted = and_(mine, assignments.c.state == "submitted")
     done = connection.scalar(select(func.count()).select_from(assignments).where(submitted)) or 0
     practising = select(projects.c.id).where(projects.c.practice_tasks > literal(0))
-    practised = connection.scalar(
-        select(func.count())
-        .select_from(assignments.join(tasks))
-        .where(
-            submitted,
+    practised = connection.scalar(  # from the practice tasks, which are few, and not from what a person did
+        select(func.count()).where(
             tasks.c.project_id.in_(practising),
             tasks.c.status == "open",
             tasks.c.is_gold == false(),
             tasks.c.is_practice == true(),
+            exists().where(assignments.c.task_id == tasks.c.id, submitted),
         )
     )
     places = [place for place in enrolment.places(connection, annotator_id) if place.step != "failed"]

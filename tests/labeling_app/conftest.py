@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from labeling_helpers import Visitor, add_people, serving
+from postgres_cluster import Cluster, NoPostgres
 
 from labeling_app.auth import COOKIE
 from labeling_app.server import create_app
@@ -37,36 +37,13 @@ def postgres() -> Iterator[str]:
     if given := os.environ.get("ALIGNKIT_TEST_POSTGRES"):
         yield given
         return
-    found = [shutil.which("initdb"), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
-    programs = [Path(path).parent for path in found if path]
-    if not programs:
-        pytest.skip("PostgreSQL is not installed, and ALIGNKIT_TEST_POSTGRES names none")
-    # PostgreSQL refuses to run as root, and a socket's path must be short.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    made = subprocess.run([*as_user, "mktemp", "-d", "/tmp/akpg-XXXXXX"], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"cannot run PostgreSQL as another user: {made.stderr.strip()}")
-    folder = made.stdout.strip()
-    start = [*as_user, str(programs[-1] / "pg_ctl"), "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"]
-    init = [
-        *as_user,
-        str(programs[-1] / "initdb"),
-        "-D",
-        f"{folder}/data",
-        "-A",
-        "trust",
-        "-U",
-        "postgres",
-        "-N",
-    ]
-    subprocess.run(init, check=True, capture_output=True)
-    options = f"-c listen_addresses='' -c fsync=off -k {folder}"
-    subprocess.run([*start, "-o", options, "start"], check=True, capture_output=True)
     try:
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        subprocess.run([*start, "-m", "immediate", "stop"], check=True, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        cluster = Cluster(durable=False)
+    except NoPostgres as reason:
+        pytest.skip(f"{reason}, and ALIGNKIT_TEST_POSTGRES names none")
+    cluster.start()
+    yield cluster.url
+    cluster.remove()
 
 
 @pytest.fixture

@@ -1,5 +1,12 @@
 """What comes before the first task, versions of guidelines, flags, adjudication, invitations, the HTTP API,
-webhooks, and who is in which export."""
+webhooks, and who is in which export.
+
+The way down drops the tables that this revision made, with their rows: consents, results of practice rounds,
+older guidelines, flags, adjudications, invitations, tokens, webhooks and what they were not told yet, and
+the lists of who is in which export. Of the projects it drops the forms, consent texts, warnings and practice
+rules. Practice tasks are withdrawn, because the first schema would give them to everybody as ordinary ones.
+Tasks, judgments, drafts, accounts and the audit log stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -173,6 +180,9 @@ def upgrade() -> None:
     ]  # fmt: skip
     op.create_index("ix_tasks_queue", "tasks", order)
 
+    op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"])
+    op.create_index("ix_assignments_room", "assignments", ["task_id", "state", "leased_until"])
+
     op.execute(
         "INSERT INTO guidelines (project_id, version, text, created_at) "
         "SELECT id, guideline_version, guideline, created_at FROM projects"
@@ -181,8 +191,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # Plain DROP COLUMN, not alembic's copy of the table: dropping the old copy would cascade on SQLite.
+    op.drop_index("ix_assignments_room", "assignments")
+    op.drop_index("ix_sessions_expires_at", "sessions")
     op.drop_index("ix_tasks_queue", "tasks")
     op.create_index("ix_tasks_queue", "tasks", ["status", "priority", "id"])
+    op.execute("UPDATE tasks SET status = 'withdrawn' WHERE is_practice")
     op.drop_column("tasks", "is_practice")
     for column in ("practice_needed", "practice_tasks", "warning", "consent", "form", "gold_feedback"):
         op.drop_column("projects", column)
