@@ -15,8 +15,7 @@ from typing import Any
 
 from alignment.backend.generation.settings import GenerationSection
 from alignment.data.files import SUFFIXES, read_records, write_records
-from alignment.data.records import Completion, Message, Record, Source, message_dict
-from alignment.data.views import prompts_view
+from alignment.data.records import Completion, Message, Record, Source, message_dict, record_id
 from alignment.errors import UserError
 
 PART = 256
@@ -24,11 +23,16 @@ PART = 256
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt; `key` is a hash of its text, the same in every file."""
+    """One prompt; `key` is a hash of its text, the same in every file.
+
+    reference: the record's first demonstration, if it has one; tags: its `meta.tags`.
+    """
 
     id: str
     messages: list[dict[str, Any]]
     key: str
+    reference: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,13 @@ Answers = list[list[Answer]]  # [prompt][sample]
 
 
 def is_file(path: str) -> bool:
-    """Whether a candidate is a file of completions; otherwise it is a model."""
+    """Whether a candidate is a file of completions."""
     return path.endswith(SUFFIXES)
+
+
+def is_endpoint(path: str) -> bool:
+    """Whether a candidate is a model behind an address; what is neither this nor a file is a model here."""
+    return path.startswith(("http://", "https://"))
 
 
 def prompt_key(messages: Sequence[dict[str, Any]]) -> str:
@@ -61,17 +70,29 @@ def read_prompts(paths: Sequence[str], most: int | None) -> tuple[list[Prompt], 
     """
     prompts: dict[str, Prompt] = {}
     repeated = 0
-    for row in prompts_view(read_records(paths)):
-        key = prompt_key(row["prompt"])
+    for record in read_records(paths):
+        messages = [message_dict(m) for m in record.prompt]
+        if not messages:
+            continue
+        key = prompt_key(messages)
         if key in prompts:
             repeated += 1
             continue
         if most is not None and len(prompts) == most:
             break
-        prompts[key] = Prompt(row["id"], row["prompt"], key)
+        prompts[key] = Prompt(record_id(record), messages, key, _reference(record), _tags(record))
     if not prompts:
         raise UserError(f"{', '.join(paths)}: no record has a prompt")
     return list(prompts.values()), repeated
+
+
+def _reference(record: Record) -> str | None:
+    return record.completions[record.demonstrations[0]].text if record.demonstrations else None
+
+
+def _tags(record: Record) -> tuple[str, ...]:
+    tags = record.meta.get("tags", [])
+    return tuple(str(tag) for tag in (tags if isinstance(tags, list) else [tags]))
 
 
 def read_answers(path: str, name: str, prompts: Sequence[Prompt], samples: int) -> Answers:
@@ -128,6 +149,39 @@ def sample_answers(
             progress(len(part) * samples)
         answers += [[_answer(c) for c in record.completions] for record in read_records(file)]
     return answers
+
+
+def asked_answers(
+    url: str,
+    prompts: Sequence[Prompt],
+    samples: int,
+    settings: GenerationSection,
+    api: Any,
+    journal: Path,
+    progress: Callable[[int], Any],
+) -> Answers:
+    """`samples` answers to each prompt from a model behind an address, `url` being ADDRESS#MODEL.
+
+    What the journal holds is not asked again. api: an ApiSection. Raises UserError as `ChatApi.ask` does.
+    """
+    from alignment.backend.chat_api import ChatApi, Journal
+
+    address, _, model = url.partition("#")
+    if not model:
+        raise UserError(f"{url} names no model: write the address, #, and the model's name")
+    asked = ChatApi(address, model, **api.model_dump())
+    warped = {"top_p": settings.top_p} if settings.top_p < 1 else {}
+    replies = asked.ask(
+        [prompt.messages for prompt in prompts],
+        Journal(journal),
+        progress,
+        samples,
+        temperature=settings.temperature,
+        max_tokens=settings.max_new_tokens,
+        seed=settings.seed,
+        **warped,
+    )
+    return [[Answer(reply.text, reply.finished) for reply in row] for row in replies]
 
 
 def answer_records(

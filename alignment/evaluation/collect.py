@@ -19,7 +19,15 @@ from alignment.backend.config import ModelSection
 from alignment.backend.generation.settings import GenerationSection
 from alignment.backend.progress import Steps
 from alignment.data.files import atomic_output
-from alignment.evaluation.answers import Answer, Answers, Prompt, is_file, read_answers, sample_answers
+from alignment.evaluation.answers import (
+    Answer,
+    Answers,
+    Prompt,
+    is_endpoint,
+    is_file,
+    read_answers,
+    sample_answers,
+)
 from alignment.evaluation.likelihood import LogProb, completion_log_probs
 
 # What a likelihood was computed for: the answers that are judged, or unwarped samples drawn for the KL.
@@ -53,7 +61,7 @@ def is_warped(settings: GenerationSection) -> bool:
 def open_candidates(
     candidates: Mapping[str, str], prompts: Sequence[Prompt], samples: int
 ) -> tuple[dict[str, Answers], dict[str, Any]]:
-    """Answers of the candidates that are files, and tokenizers of those that are models, by name.
+    """Answers of the candidates that are files, and tokenizers of those that are models here, by name.
 
     Loads no weights. Raises UserError for a file without answers to all prompts, a path without a model, and
     a tokenizer without a chat template.
@@ -62,7 +70,8 @@ def open_candidates(
     from alignment.backend.models import load_tokenizer
 
     files = {n: read_answers(path, n, prompts, samples) for n, path in candidates.items() if is_file(path)}
-    tokenizers = {n: load_tokenizer(path) for n, path in candidates.items() if not is_file(path)}
+    here = {n: path for n, path in candidates.items() if not is_file(path) and not is_endpoint(path)}
+    tokenizers = {n: load_tokenizer(path) for n, path in here.items()}
     for tokenizer in tokenizers.values():
         require_template(tokenizer)
     return files, tokenizers
@@ -99,7 +108,7 @@ def collect(
 
         def sampled(what: str, how: GenerationSection, name: str = name, load: Any = load) -> Answers:
             with Steps(f"{name}: {what.replace('_', ' ')}", len(prompts) * samples) as steps:
-                count = _Counter(steps)
+                count = Counter(steps)
                 model = lambda: (load(), tokenizers[name])  # noqa: E731
                 return sample_answers(folder / what / name, prompts, samples, how, name, model, count)
 
@@ -119,7 +128,7 @@ def collect(
         if name == base:
             wanted |= {(author, ANSWERS): rows for author, rows in done.answers.items()}
         with Steps(f"{name}: likelihoods", len(wanted) * len(prompts) * samples) as steps:
-            count = _Counter(steps)
+            count = Counter(steps)
             for (author, what), answers in wanted.items():
                 same = author in paths and vocabularies[author] == vocabularies[name]
                 rows = _token_rows(tokenizers[author if same else name], prompts, answers, as_sampled=same)
@@ -167,7 +176,7 @@ def _load(path: str, dtype: str) -> Any:
     return load_policy(ModelSection(path=path, dtype=dtype), trainable=False)  # type: ignore[arg-type]
 
 
-class _Counter:
+class Counter:
     """Adds up what batches report, for a bar that wants the sum."""
 
     def __init__(self, steps: Steps) -> None:

@@ -17,9 +17,10 @@ Score = Callable[[list[list[dict[str, Any]]], list[str], list[bool]], list[float
 
 
 class Verdict(NamedTuple):
-    """outcome: 1 the first answer is better, 0.5 tie, 0 the second; the scores, where the judge gives any."""
+    """outcome: 1 the first answer is better, 0.5 tie, 0 the second, None where no verdict could be read; the
+    scores, where the judge gives any."""
 
-    outcome: float
+    outcome: float | None
     score_a: float | None = None
     score_b: float | None = None
 

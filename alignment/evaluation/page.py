@@ -47,6 +47,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
         page.points(report["warnings"])
     _win_rates(page, evidence, report)
     _models(page, evidence, report)
+    _judges(page, report)
     _checks(page, evidence, report)
     _training(page, evidence, report)
     page.heading("Side by side")
@@ -156,6 +157,53 @@ def _models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
             plots.intervals(likely_rows, x_label="nats a token", title="Log-likelihood under the base"),
             f"Log-likelihood of the answers under the frozen {base}. A large fall means unusual language.",
         )
+
+
+def _judges(page: Page, report: dict[str, Any]) -> None:
+    """How an LLM judge behaved, how far people agree, and what other judges say."""
+    judges = [report["judge"], *report["other_judges"]]
+    rows: list[list[str]] = []
+    for judge in judges:
+        name = judge["name"]
+        if "asked" in judge:
+            counts = f"{judge['asked']:,} asked, {judge['unread']:,} without a verdict"
+            changed = f"{judge['changed_with_order']:,} verdicts changed with the order and count as ties."
+            rows.append([f"{name}: replies", counts, changed])
+        if judge.get("position"):
+            rows.append(
+                [
+                    f"{name}: chose the answer shown first",
+                    _spread(judge["position"]),
+                    "One half, if it looks at the answers alone.",
+                ]
+            )
+        if judge.get("agreement"):
+            said = judge["agreement"]
+            alpha = "–" if said["alpha"] is None else number(said["alpha"])
+            rows.append(
+                [
+                    f"{name}: agreement",
+                    _spread(said),
+                    f"Share of {said['n']:,} pairs of verdicts that are the same, ties included; "
+                    f"Krippendorff's alpha {alpha}, {said['people']} people.",
+                ]
+            )
+        for comparison, agreement in judge.get("agreement_with_judge", {}).items():
+            rate = judge["win_rate"][comparison]
+            share, interval = _shares(rate)
+            same = "–" if agreement is None else f"{_spread(agreement)}, kappa {number(agreement['kappa'])}"
+            rows.append(
+                [
+                    f"{name}: {_title(comparison)}",
+                    f"{share} [{interval}]",
+                    f"The same verdict as {report['judge']['name']}: {same}.",
+                ]
+            )
+    if rows:
+        page.heading("The judges")
+        page.table(["judge", "figure", "what it means"], rows)
+    for judge in report["other_judges"]:
+        page.text(f"Asked besides: {judge['statement']}")
 
 
 def _checks(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:

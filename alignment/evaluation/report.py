@@ -20,7 +20,7 @@ from alignment.errors import UserError
 from alignment.evaluation import metrics
 from alignment.evaluation.answers import Prompt, answer_records, is_file
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
-from alignment.evaluation.judges import Judge
+from alignment.evaluation.panel import Opinion, agreement_of, conduct
 from alignment.evaluation.verdict import Judged, claim, rate_of, sign_tests
 from alignment.stats import bootstrap_interval
 
@@ -36,12 +36,19 @@ class Evidence:
     """All that the figures are computed from."""
 
     config: Config
-    judge: Judge
     prompts: list[Prompt]
     repeated: int
     collected: Collected
-    judged: dict[str, list[Judged]]
+    opinions: list[Opinion]  # the first is the judge's whose verdict counts
     control: dict[str, list[Judged]]
+
+    @property
+    def judge(self) -> Any:
+        return self.opinions[0].judge
+
+    @property
+    def judged(self) -> dict[str, list[Judged]]:
+        return self.opinions[0].judged
 
 
 def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
@@ -65,7 +72,9 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
             "kind": config.judge.kind,
             "name": evidence.judge.name,
             "statement": evidence.judge.statement,
+            **conduct(evidence.judge, seed),
         },
+        "other_judges": [_other(evidence, opinion, seed) for opinion in evidence.opinions[1:]],
         "prompts": {"n": len(evidence.prompts), "repeated": evidence.repeated, "files": config.prompts},
         "samples_per_prompt": config.samples_per_prompt,
     }
@@ -77,6 +86,20 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
     report["config"] = config.model_dump(mode="json")
     report["lineage"] = {name: _lineage(path) for name, path in config.models.items()}
     return report
+
+
+def _other(evidence: Evidence, opinion: Opinion, seed: int) -> dict[str, Any]:
+    """What another judge says of the same answers, and how far it agrees with the one that counts."""
+    names = evidence.judged
+    return {
+        "name": opinion.judge.name,
+        "statement": opinion.judge.statement,
+        **conduct(opinion.judge, seed),
+        "win_rate": {name: rate_of(opinion.judged[name], seed)._asdict() for name in names},
+        "agreement_with_judge": {
+            name: agreement_of(evidence.judged[name], opinion.judged[name], seed) for name in names
+        },
+    }
 
 
 def read_accuracy(folder: str) -> dict[str, Any]:
@@ -100,25 +123,33 @@ def write_evidence(folder: Path, evidence: Evidence, report: dict[str, Any]) -> 
     write_records(
         folder / "completions.jsonl", answer_records(evidence.prompts, names, params), overwrite=True
     )
+    groups: list[tuple[dict[str, Any], dict[str, list[Judged]]]] = [
+        ({"control": None}, evidence.judged),
+        ({"control": None}, evidence.opinions[0].unread),
+        ({"control": "shuffled_prompts"}, evidence.control),
+    ]
+    for opinion in evidence.opinions[1:]:
+        name = {"control": "other_judge", "judge": opinion.judge.name}
+        groups += [(name, opinion.judged), (name, opinion.unread)]
     verdicts = [
         {
             **j._asdict(),
             "prompt": evidence.prompts[j.prompt].id,
             "on": evidence.prompts[j.on].id,
-            "control": None if group is evidence.judged else "shuffled_prompts",
+            **origin,
         }
-        for group in (evidence.judged, evidence.control)
+        for origin, group in groups
         for rows in group.values()
         for j in rows
     ]
     _write_lines(folder / "verdicts.jsonl", verdicts)
-    groups = metrics.groups_of(collected.answers[next(iter(config.models))])
+    numbers = metrics.groups_of(collected.answers[next(iter(config.models))])
     likelihoods = [
         {
             "model": author,
             "under": under,
             "of": kind,
-            "prompt": evidence.prompts[groups[i]].id,
+            "prompt": evidence.prompts[numbers[i]].id,
             "sample": i % config.samples_per_prompt,
             "log_prob": lp.total,
             "tokens": lp.tokens,
@@ -247,6 +278,7 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
     if max(empty.values()) > 0.0:
         found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
+    found += _of_judges(report)
     chance = controls["reward_on_shuffled_labels"]
     real = report.get("reward_model", {}).get("accuracy")
     # Labels turned round by lot leave some signal by chance, and a model follows it.
@@ -256,6 +288,29 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
             f"A reward model trained on shuffled labels reaches {chance['value']:.2f}, not one half: "
             "something besides the preference gives the label away."
         )
+    return found
+
+
+def _of_judges(report: dict[str, Any]) -> list[str]:
+    """How judges behaved, where it matters for what they say."""
+    found = []
+    for judge in (report["judge"], *report["other_judges"]):
+        name, position = judge["name"], judge.get("position")
+        if position and position["always"]:
+            found.append(
+                f"The judge {name} always chose the answer shown {position['always']}: it looks at the "
+                "place, not at the answers, and its verdict says nothing."
+            )
+        elif position and position["biased"]:
+            found.append(
+                f"The judge {name} chose the answer shown first {100 * position['value']:.0f}% of the time; "
+                f"{judge['changed_with_order']} verdicts changed with the order and count as ties."
+            )
+        if judge.get("unread"):
+            found.append(
+                f"{judge['unread']} of {judge['asked']} replies of the judge {name} hold no verdict that "
+                "could be read; their comparisons count nowhere."
+            )
     return found
 
 

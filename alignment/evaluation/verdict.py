@@ -20,7 +20,7 @@ class Judged(NamedTuple):
     prompt: int
     sample: int
     on: int
-    outcome: float
+    outcome: Any  # 1, 0.5, 0; None where no verdict could be read, before those are set apart
     score_a: float | None
     score_b: float | None
 
