@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select
+import httpx
+from sqlalchemy import RowMapping, insert, select, update
 
 from alignment.data.records import Completion, Message, Record, Source
 from labeling_app import imports
+from labeling_app.auth import COOKIE
 from labeling_app.store import people
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.models import annotators
@@ -121,3 +123,37 @@ class Visitor:
         self.page.goto("/app/")
         self.page.wait_for_selector(".rb[data-ready]")
         return self.page
+
+
+class Caller:
+    """A program with somebody's session, or none."""
+
+    def __init__(self, site: str, store: Store, role: str | None) -> None:
+        self.client = httpx.Client(base_url=site, timeout=60)
+        if role is not None:
+            row = add_people(store, role)[0]
+            with store.write() as tx:
+                tx.execute(update(annotators).where(annotators.c.id == row["id"]).values(role=role))
+                self.client.cookies.set(COOKIE, people.open_session(tx, utcnow(), row["id"], role, "test"))
+
+    def functions(self, page: str) -> list[tuple[int, list[Any]]]:
+        """The functions of a page with values that they take: what its components begin with."""
+        config = self.client.get("/admin/config").json()
+        numbers = set(config["page"][page]["dependencies"])
+        first = {one["id"]: one["props"].get("value") for one in config["components"]}
+        return [
+            (one["id"], [first[number] for number in one["inputs"]])
+            for one in config["dependencies"]
+            if one["id"] in numbers
+        ]
+
+    def call(self, function: int, values: list[Any], query: str = "") -> httpx.Response:
+        body = {"data": values, "fn_index": function, "session_hash": "abc"}
+        return self.client.post(f"/admin/gradio_api/run/predict{query}", json=body)
+
+    def page(self, page: str, query: str = "") -> str:
+        """What a page's load handler answers, all of it as text."""
+        function, values = self.functions(page)[0]
+        answer = self.call(function, values, query)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["data"])

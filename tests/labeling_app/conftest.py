@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labeling_helpers import Visitor, add_people, serving
+from labeling_helpers import Caller, Visitor, add_people, serving
 from postgres_cluster import Cluster, NoPostgres
 
 from labeling_app.auth import COOKIE
@@ -119,3 +119,16 @@ def visit(chromium: Any, store: Store, site: str) -> Iterator[Callable[..., Visi
         visitor.context.close()
         assert visitor.faults == []
         assert visitor.foreign == []
+
+
+@pytest.fixture
+def caller(site: str, store: Store) -> Iterator[Any]:
+    made: list[Caller] = []
+
+    def make(role: str | None) -> Caller:
+        made.append(Caller(site, store, role))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.client.close()

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
-import pytest
-from labeling_helpers import add_people, add_tasks, make_records
-from sqlalchemy import select, update
+from labeling_helpers import add_tasks, make_records
+from sqlalchemy import select
 
 from labeling_app import imports
-from labeling_app.auth import COOKIE
 from labeling_app.pages.desk import ADMINS, PAGES
-from labeling_app.store import people
-from labeling_app.store.database import Store, utcnow
-from labeling_app.store.models import annotators, audit_log
-
-
-class Caller:
-    """A program with somebody's session, or none."""
-
-    def __init__(self, site: str, store: Store, role: str | None) -> None:
-        self.client = httpx.Client(base_url=site, timeout=60)
-        if role is not None:
-            row = add_people(store, role)[0]
-            with store.write() as tx:
-                tx.execute(update(annotators).where(annotators.c.id == row["id"]).values(role=role))
-                self.client.cookies.set(COOKIE, people.open_session(tx, utcnow(), row["id"], role, "test"))
-
-    def functions(self, page: str) -> list[tuple[int, list[Any]]]:
-        """The functions of a page with values that they take: what its components begin with."""
-        config = self.client.get("/admin/config").json()
-        numbers = set(config["page"][page]["dependencies"])
-        first = {one["id"]: one["props"].get("value") for one in config["components"]}
-        return [
-            (one["id"], [first[number] for number in one["inputs"]])
-            for one in config["dependencies"]
-            if one["id"] in numbers
-        ]
-
-    def call(self, function: int, values: list[Any], query: str = "") -> httpx.Response:
-        body = {"data": values, "fn_index": function, "session_hash": "abc"}
-        return self.client.post(f"/admin/gradio_api/run/predict{query}", json=body)
-
-
-@pytest.fixture
-def caller(site: str, store: Store) -> Iterator[Any]:
-    made: list[Caller] = []
-
-    def make(role: str | None) -> Caller:
-        made.append(Caller(site, store, role))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.client.close()
+from labeling_app.store.database import Store
+from labeling_app.store.models import audit_log
 
 
 def log_of(store: Store) -> list[str]:
