@@ -1,14 +1,16 @@
 """Model text to HTML that is safe to set as innerHTML: Markdown, tables, code, LaTeX (as MathML).
 
 markdown-it with HTML off writes the markup, nh3 then keeps only what is on its list. The second step is the
-wall: whatever the first lets through, no script, style, image, form, class, id or event handler gets by.
+wall: whatever the first lets through, no script, style, image, form, id or event handler gets by, and no
+class but the few of highlighted code.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from functools import cache, lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import nh3
@@ -17,13 +19,16 @@ from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
+from labeling_app.highlight import CLASSES, highlight
+
 MAX_RENDERED = 60_000  # characters; a longer text is shown raw, because Markdown can take quadratic time
+MAX_COLOURED = 24_000  # a longer text has no colours in its code
 MAX_MATH = 2_000
 MAX_MATHS = 200  # in one text
 
 _TAGS = """
     p br hr h1 h2 h3 h4 h5 h6 blockquote ul ol li pre table thead tbody tr th td
-    strong em s del code a sub sup
+    strong em s del code a sub sup span
 """
 _MATH = """
     math mrow mi mn mo ms mtext mspace msup msub msubsup mfrac msqrt mroot mover munder munderover
@@ -52,6 +57,7 @@ _MATH_ATTRIBUTES = {
     "menclose": {"notation"},
 }
 _TAG_NAME = re.compile(r"</?\s*([^\s/>]*)")
+_FENCE = re.compile(r"^((`{3,}|~{3,})[^\n`]*\n(?:.*\n)*?\2[`~]*[ \t]*(?:\n|\Z))", re.MULTILINE)
 _DELIMITERS = (("$$", "$$", True), ("\\[", "\\]", True), ("\\(", "\\)", False), ("$", "$", False))
 
 
@@ -62,9 +68,32 @@ def render(text: str) -> str:
     return _rendered(text)
 
 
+def render_asked(text: str) -> str:
+    """What a person wrote to a model, as sanitized HTML: line by line as it was typed, because few people
+    mean Markdown, but with fenced code and LaTeX drawn. Its container keeps white space."""
+    if len(text) > MAX_RENDERED:
+        return f"<pre>{nh3.clean_text(text)}</pre>"
+    return _rendered_asked(text)
+
+
 @lru_cache(maxsize=256)  # the people who judge one task come close after each other
 def _rendered(text: str) -> str:
-    html = _markdown().render(text)
+    return _clean(_markdown(len(text) <= MAX_COLOURED).render(text))
+
+
+@lru_cache(maxsize=256)
+def _rendered_asked(text: str) -> str:
+    fences = [whole for whole, _ in _FENCE.findall(text)]
+    html = []
+    for plain, fence in zip_longest(_FENCE.split(text)[::3], fences):
+        if plain.strip():
+            html.append(f"<p>{_as_typed().renderInline(plain.strip(chr(10)))}</p>")
+        if fence:
+            html.append(_markdown(len(text) <= MAX_COLOURED).render(fence))
+    return _clean("".join(html))
+
+
+def _clean(html: str) -> str:
     return nh3.clean(
         html,
         tags={*_TAGS.split(), *_MATH.split()},
@@ -73,18 +102,33 @@ def _rendered(text: str) -> str:
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
         strip_comments=True,
+        allowed_classes={"span": CLASSES},
     )
 
 
 @cache
-def _markdown() -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": False, "breaks": True})
+def _markdown(coloured: bool) -> MarkdownIt:
+    options = {"html": False, "breaks": True, "highlight": highlight if coloured else None}
+    markdown = MarkdownIt("commonmark", options)
     markdown.enable(["table", "strikethrough"])
     markdown.disable("image")  # nothing is loaded for a text: the image's own words and link are shown
     markdown.inline.ruler.before("escape", "math", _inline_math)
     markdown.block.ruler.before("fence", "math", _block_math, {"alt": ["paragraph", "blockquote", "list"]})
-    markdown.add_render_rule("math", lambda _self, tokens, index, _options, _env: _to_mathml(tokens[index]))
+    markdown.add_render_rule("math", _render_math)
     return markdown
+
+
+@cache
+def _as_typed() -> MarkdownIt:
+    markdown = MarkdownIt("zero", {"html": False})
+    markdown.enable("backticks")
+    markdown.inline.ruler.before("escape", "math", _inline_math)
+    markdown.add_render_rule("math", _render_math)
+    return markdown
+
+
+def _render_math(_self: Any, tokens: Sequence[Token], index: int, _options: Any, _env: Any) -> str:
+    return _to_mathml(tokens[index])
 
 
 def _inline_math(state: StateInline, silent: bool) -> bool:

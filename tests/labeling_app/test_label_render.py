@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from html import unescape
 
 import pytest
 
-from labeling_app.render import MAX_RENDERED, render
+from labeling_app.highlight import CLASSES, LANGUAGES, MAX_CODE, highlight
+from labeling_app.render import MAX_RENDERED, render, render_asked
 
 
 @pytest.mark.parametrize(
@@ -16,7 +18,14 @@ from labeling_app.render import MAX_RENDERED, render
         ("a **b** *c* ~~d~~ `e`", "<p>a <strong>b</strong> <em>c</em> <s>d</s> <code>e</code></p>"),
         ("one\ntwo", "<p>one<br>\ntwo</p>"),
         ("3. c\n4. d", '<ol start="3">\n<li>c</li>\n<li>d</li>\n</ol>'),
-        ("```python\nx < 1\n```", "<pre><code>x &lt; 1\n</code></pre>"),
+        ("```\nx < 1\n```", "<pre><code>x &lt; 1\n</code></pre>"),
+        ("```nonsense\nx < 1\n```", "<pre><code>x &lt; 1\n</code></pre>"),
+        (
+            "```python\ndef f(): 'a<b'\n```",
+            '<pre><code><span class="rb-k">def</span> <span class="rb-f">f</span>(): '
+            '<span class="rb-s">\'</span><span class="rb-s">a&lt;b</span><span class="rb-s">\'</span>\n'
+            "</code></pre>",
+        ),
         ("<b>tag</b> & <!-- c -->", "<p>&lt;b&gt;tag&lt;/b&gt; &amp; &lt;!-- c --&gt;</p>"),
         ("it costs $5 or $6", "<p>it costs $5 or $6</p>"),
         ("`$x$` is code", "<p><code>$x$</code> is code</p>"),
@@ -58,6 +67,30 @@ def test_only_listed_tags_and_attributes_remain() -> None:
     assert not re.search(r"<[^>]* (on\w+|style|class|id|src)=", html)
 
 
+def test_classes_are_only_those_of_code() -> None:
+    html = render("```python\ndef f(x): return 1 # c\n```\n\n<span class='rb-dialog'>a</span>")
+    assert set(re.findall(r'class="([^"]*)"', html)) == {"rb-k", "rb-f", "rb-n", "rb-c"} < CLASSES
+
+
+def test_what_people_wrote_stays_as_typed_but_for_code_and_formulas() -> None:
+    text = "# no *heading*  \n  - $x^2$ <b>\n\n```python\nx = 1\n```\n\nend\n```\nnot closed"
+    html = render_asked(text)
+    assert html.startswith("<p># no *heading*  \n  - <math")
+    assert "&lt;b&gt;</p><pre><code>x = <span" in html
+    assert html.endswith("<p>end\n```\nnot closed</p>")
+    assert render_asked("~~~\na\n~~~") == "<pre><code>a\n</code></pre>\n"
+    assert render_asked("a" * (MAX_RENDERED + 1)).startswith("<pre>aaa")
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_colours_never_change_the_code(language: str) -> None:
+    code = "\r\n\t<a href='x'>{{ y }}</a>\n/* \"z\" */ # c\n\u2028 \x00 func(1.5e3) -- 'é'\n\n"
+    html = highlight(code, language)
+    plain = unescape(re.sub(r"<[^>]*>", "", html))
+    assert html == "" or plain == code
+    assert highlight("x" * (MAX_CODE + 1), language) == ""
+
+
 def test_hostile_lengths_take_no_time() -> None:
     start = time.process_time()
     for piece in (
@@ -75,6 +108,9 @@ def test_hostile_lengths_take_no_time() -> None:
         "$\\left( ",
         "<",
         "{{",
+        "```js\n",
+        "```java\na \n```\n",
+        "```c\n//\n",
     ):
         render((piece * MAX_RENDERED)[:MAX_RENDERED])
     assert render("*" * (MAX_RENDERED + 1)).startswith("<pre>***")
