@@ -15,6 +15,7 @@ from labeling_app.shown import (
     render_task,
     shown_history,
     shown_judgment,
+    shown_pace,
     shown_progress,
     shown_task,
 )
@@ -22,6 +23,7 @@ from labeling_app.start import shown_feedback, shown_gate
 from labeling_app.store import forms, gold, history, judging, queue
 from labeling_app.store.database import stamp, utcnow
 from labeling_app.store.models import assignments, guidelines, tasks
+from labeling_app.store.progress import pace
 
 router = APIRouter(prefix="/api")
 
@@ -172,6 +174,13 @@ def own_history(
     return {"judged": [shown_history(row) for row in rows[:limit]], "more": len(rows) > limit}
 
 
+@router.get("/pace")
+def own_pace(request: Request, annotator: Annotator) -> dict[str, Any]:
+    """How much this person has judged, in all and in the last 24 hours, and in what time (active seconds)."""
+    with store_of(request).read() as connection:
+        return shown_pace(pace(connection, annotator["id"], utcnow()))
+
+
 @router.get("/assignments/{public_id}")
 def judged_task(public_id: str, request: Request, annotator: Annotator) -> dict[str, Any]:
     """A task that this person has judged, with what was said: to look at, and to change as a new revision."""
@@ -186,7 +195,7 @@ def judged_task(public_id: str, request: Request, annotator: Annotator) -> dict[
 def older_guideline(
     public_id: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)], request: Request, annotator: Annotator
 ) -> dict[str, Any]:
-    """The guideline as it was in an earlier version."""
+    """The guideline as it was in an earlier version: rendered, and as it was written."""
     with store_of(request).read() as connection:
         text = connection.scalar(
             select(guidelines.c.text)
@@ -200,4 +209,4 @@ def older_guideline(
         )
     if text is None:
         raise queue.Refusal(404, "There is no such version.")
-    return {"version": version, "html": render(text)}
+    return {"version": version, "html": render(text), "text": text}

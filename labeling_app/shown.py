@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, RowMapping, select
 
-from labeling_app.render import render
+from labeling_app.render import render, render_asked
 from labeling_app.store import enrolment, forms, judging, queue
 from labeling_app.store.database import stamp
-from labeling_app.store.models import completions, guidelines, projects, tasks
+from labeling_app.store.models import assignments, completions, guidelines, judgments, projects, tasks
+from labeling_app.store.progress import Pace
 
 LETTERS = "ABCDEFGH"
-RENDERED_ROLES = ("assistant",)  # what people and programs wrote is shown as it was written
+RENDER = {"assistant": render, "user": render_asked, "system": render_asked}  # the rest as it was written
 EXCERPT = 200  # characters of a prompt in a list
 
 
@@ -48,6 +49,7 @@ def shown_task(tx: Connection, assignment: RowMapping) -> dict[str, Any]:
         "guideline": {
             "version": task.guideline_version,
             "text": task.guideline,
+            "read": _version_read(tx, assignment["annotator_id"], task),
             "older": sorted(tx.scalars(older), reverse=True),
         },
         "turns": [_turn(message) for message in task.prompt],
@@ -105,18 +107,40 @@ def shown_progress(progress: queue.Progress, with_task: bool) -> dict[str, Any]:
     }
 
 
+def shown_pace(pace: Pace) -> dict[str, Any]:
+    """How much was judged and how fast; times in seconds."""
+    day = {"judged": pace.day_judged, "seconds": pace.day_seconds}
+    return {"judged": pace.judged, "seconds": pace.seconds, "day": day, "each": pace.each}
+
+
 def render_task(task: dict[str, Any]) -> None:
     """Add HTML where Markdown is rendered; outside the transaction, so that it holds no lock."""
     guideline = task["guideline"]
-    guideline["html"] = render(guideline.pop("text"))
+    guideline["html"] = render(guideline["text"])
     for turn in [*task["turns"], *(turn for output in task["outputs"] for turn in output["turns"])]:
-        if turn["role"] in RENDERED_ROLES:
-            turn["html"] = render(turn["text"])
+        if turn["role"] in RENDER:
+            turn["html"] = RENDER[turn["role"]](turn["text"])
 
 
 def in_shown_order(values: list[Any] | None, order: list[int]) -> list[Any] | None:
     """A list by ordinal, as the screen has it."""
     return None if values is None else [values[ordinal] for ordinal in order]
+
+
+def _version_read(tx: Connection, annotator_id: int, task: Any) -> int | None:
+    """The version of the guideline by which this person last judged in the project; None: there is one only,
+    or nothing was judged yet."""
+    if task.guideline_version == 1:
+        return None
+    mine = (assignments.c.annotator_id == annotator_id) & (assignments.c.state == "submitted")
+    last = (
+        select(judgments.c.guideline_version)
+        .select_from(judgments.join(assignments).join(tasks))
+        .where(mine, tasks.c.project_id == task.project_id)
+        .order_by(assignments.c.id.desc(), judgments.c.revision.desc())
+    )
+    version: int | None = tx.scalar(last.limit(1))
+    return version
 
 
 def excerpt(prompt: list[dict[str, Any]]) -> str:

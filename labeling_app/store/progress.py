@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from statistics import median
 
-from sqlalchemy import Connection, and_, exists, false, func, literal, or_, select, true
+from sqlalchemy import Connection, and_, case, exists, false, func, literal, or_, select, true
 
 from labeling_app.store import enrolment
 from labeling_app.store.enrolment import Place
-from labeling_app.store.models import assignments, projects, tasks
+from labeling_app.store.models import assignments, judgments, projects, tasks
 from labeling_app.store.openings import given_out, live, untouched
 
+RECENT = 50  # judgments from which the pace of late is taken
 COUNT_LIMIT = 1000  # progress says "1000 or more" rather than counting a whole queue
 
 
@@ -52,6 +54,34 @@ def progress(connection: Connection, annotator_id: int, now: datetime) -> Progre
         gold = [place for place in places if place.gold_rate > 0]
         left += sum(count_untouched(connection, annotator_id, place, gold=True) for place in gold)
     return Progress(done - (practised or 0), min(left, COUNT_LIMIT), held, None if left else free_at)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one annotator has judged, in all and in the last 24 hours, and the active seconds it took.
+
+    each: the median seconds of the last RECENT judgments, None if there are none with a time.
+    """
+
+    judged: int
+    seconds: float
+    day_judged: int
+    day_seconds: float
+    each: float | None
+
+
+def pace(connection: Connection, annotator_id: int, now: datetime) -> Pace:
+    """One person's own figures; a judgment that was changed counts once, as it was first made."""
+    day = case((judgments.c.created_at > now - timedelta(days=1), 1), else_=0)
+    seconds = func.coalesce(judgments.c.seconds, 0.0)
+    mine = (assignments.c.annotator_id == annotator_id) & (judgments.c.revision == 1)
+    rows = judgments.join(assignments)
+    sums = select(func.count(), func.sum(seconds), func.sum(day), func.sum(day * seconds))
+    judged, total, day_judged, day_total = connection.execute(sums.select_from(rows).where(mine)).one()
+    last = select(judgments.c.seconds).select_from(rows).where(mine, judgments.c.seconds.is_not(None))
+    recent = connection.scalars(last.order_by(judgments.c.id.desc()).limit(RECENT)).all()
+    each = median(recent) if recent else None
+    return Pace(judged, total or 0.0, day_judged or 0, day_total or 0.0, each)
 
 
 def count_untouched(connection: Connection, annotator_id: int, place: Place, *, gold: bool = False) -> int:

@@ -8,9 +8,10 @@ import { Editor } from "./editor.js";
 import { editBanner, historyView } from "./history.js";
 import { onKey } from "./keys.js";
 import { Panels } from "./panels.js";
-import { applyTheme, setSetting, setting } from "./settings.js";
+import { applyTheme, setting } from "./settings.js";
 import { callUntilAnswered, dropLocal, newKey, Refused, unacknowledged } from "./sync.js";
 import { guideView, header, messageView, paint, taskView } from "./view.js";
+import { banner, Views } from "./views.js";
 import { missing, payload } from "./work.js";
 
 const HEARTBEAT = 5 * 60 * 1000;
@@ -29,7 +30,7 @@ class Board {
     this.task = this.editor = this.parts = null;
     this.revision = 1; // what a submit makes; above 1 it changes a judgment
     this.busy = false;
-    this.raw = setting("raw") === "on";
+    this.views = new Views(() => this.redraw());
     this.drafts = new Drafts(this);
     this.panels = new Panels(this);
     const edit = (change) => (...values) => this.edited(() => change(this.editor, ...values), values[0]);
@@ -37,9 +38,10 @@ class Board {
       rank: edit((editor, index, rank) => editor.toggleRank(index, rank)),
       step: edit((editor, index, by) => editor.step(index, by)),
       rate: edit((editor, index, name, value) => editor.toggleRating(index, name, value)),
+      choose: (index) => this.edited(() => this.editor.choosePair(index ? 1 : -1), index),
       pair: (value) => this.edited(() => this.editor.setPair(value)),
-      allBad: () => this.edited(() => this.editor.toggleAllBad()),
-      undo: () => this.edited(() => this.editor.undo()),
+      allBad: () => this.edited(() => this.editor.toggleAllBad(), this.editor?.stop.index),
+      undo: () => this.edited(() => this.editor.undo(), this.editor?.stop.index),
       change: (kind, alter) => this.edited(() => this.editor.change(kind, alter)),
       write: (kind, alter) => this.edited(() => this.editor.write(kind, alter)),
       focus: (index, target) => this.focused(index, target),
@@ -52,7 +54,6 @@ class Board {
       submit: () => this.submit(),
       guide: () => this.panels.toggleGuide(),
       guideVersion: (version, place) => this.guarded(() => this.panels.showGuideVersion(version, place)),
-      raw: () => this.toggleRaw(),
       history: () => this.toggleHistory(),
       help: () => this.panels.help(),
       account: () => this.panels.account(),
@@ -85,6 +86,8 @@ class Board {
     for (const kind of ["pointerdown", "keydown", "scroll"]) addEventListener(kind, () => (this.active = Date.now()), { passive: true, capture: true });
     addEventListener("pointerdown", () => (this.byPointer = true), true);
     addEventListener("keydown", () => (this.byPointer = false), true);
+    addEventListener("offline", () => this.task && this.say("You are offline. Your work is kept in this browser.", "away"));
+    addEventListener("online", () => this.drafts.online());
     addEventListener("pagehide", () => this.drafts.send(true));
     document.addEventListener("visibilitychange", () => document.hidden && this.drafts.send(true));
     this.active = Date.now();
@@ -95,7 +98,7 @@ class Board {
   // ---- the server ----
 
   ask(method, path, body) {
-    return callUntilAnswered(method, path, body, (seconds) => this.say(`The server does not answer. Trying again in ${seconds} s.`, "bad"));
+    return callUntilAnswered(method, path, body, (seconds) => this.say(`The server does not answer. Trying again in ${seconds} s.`, "away"));
   }
 
   path(what) {
@@ -135,7 +138,7 @@ class Board {
     else if (answer.task === null) this.showNothing(answer.progress);
     else this.showTask(answer.task);
     if (note) this.say(note, "good");
-    else if (this.header.status.dataset.kind === "bad") this.say("");
+    else if (["bad", "away"].includes(this.header.status.dataset.kind)) this.say("");
   }
 
   async submit() {
@@ -155,12 +158,13 @@ class Board {
     this.say("Saving…");
     await this.guarded(async () => {
       try {
-        const answer = await callUntilAnswered("POST", this.path("judgment"), body, (seconds) => this.say(`Not saved yet: the server does not answer. Trying again in ${seconds} s.`, "bad"));
+        const answer = await callUntilAnswered("POST", this.path("judgment"), body, (seconds) => this.say(`Not saved yet: the server does not answer. Your judgment is kept in this browser; trying again in ${seconds} s.`, "away"));
         dropLocal(task.id);
+        this.panels.guideRead();
         const saved = answer.late ? "Saved (after its time had run out)." : "Saved.";
         if (answer.feedback) {
           this.say(saved, "good");
-          await this.panels.feedback(answer.feedback);
+          await this.panels.feedback(answer.feedback, work);
         }
         await this.next(revision > 1 ? "Saved your change." : saved);
       } catch (error) {
@@ -193,6 +197,7 @@ class Board {
     this.task = task;
     this.revision = judgment ? judgment.revision + 1 : 1;
     this.judgment = judgment;
+    this.views.begin(task);
     const { work, back } = this.drafts.begin(task, this.revision, judgment);
     this.editor = new Editor(task, work, () => this.changed(), (text) => (this.header.live.textContent = text));
     this.draw();
@@ -203,8 +208,13 @@ class Board {
   }
 
   draw() {
-    const banner = this.judgment && editBanner(this.judgment, () => this.leaveTask(() => this.next()));
-    this.parts = taskView(this.task, this.raw, this.act, banner);
+    const { practice } = this.task;
+    const banners = [
+      this.judgment && editBanner(this.judgment, () => this.leaveTask(() => this.next())),
+      practice && banner(`Practice ${practice.number} of ${practice.of}: you are told the known answer when you submit.`),
+      this.panels.guideNotice(),
+    ];
+    this.parts = taskView(this.task, this.views, this.act, banners, Boolean(this.judgment));
     if (this.task.asks !== "pair") this.parts.cards.forEach(({ handle }, index) => this.drag.watch(handle, index));
     this.place.replaceChildren(this.parts.node, guideView(this.task, this.act));
     this.dock.replaceChildren(this.parts.dock);
@@ -241,6 +251,10 @@ class Board {
     this.showPage([], "gate");
     const { show } = await import("/ui/start.js"); // consent, warning, practice: before the first task
     show(this.place, gate, () => this.guarded(() => this.next()));
+  }
+
+  chooseProject() {
+    this.leaveTask(() => this.showGate({ kind: "choose" }));
   }
 
   showNothing({ done, held, free_at: freeAt }) {
@@ -288,9 +302,9 @@ class Board {
   }
 
   async showHistory(before) {
-    const { judged, more } = await this.ask("GET", `/api/history?offset=${before.length}`);
+    const [{ judged, more }, pace] = await Promise.all([this.ask("GET", `/api/history?offset=${before.length}`), this.ask("GET", "/api/pace")]);
     const all = [...before, ...judged];
-    const { node, heading } = historyView(all, more, {
+    const { node, heading } = historyView(all, more, pace, {
       open: (id) => this.guarded(() => this.openJudged(id)),
       older: () => this.guarded(() => this.showHistory(all)),
       back: () => this.guarded(() => this.next()),
@@ -313,7 +327,7 @@ class Board {
     this.paint();
   }
 
-  // `card`: the one to which the keyboard goes on, if a pointer did it.
+  // `card`: the one to which the keyboard goes on, if a pointer did it: Enter submits, and presses no button again.
   edited(change, card) {
     if (!this.task || this.busy) return;
     change();
@@ -347,18 +361,26 @@ class Board {
     const details = this.root.querySelector(".rb-rewrite");
     if (!details) return;
     details.open = true;
-    details.querySelector("textarea:enabled, select").focus();
+    (details.querySelector("textarea:enabled") ?? details.querySelector("select")).focus();
   }
 
   tick() {
     if (this.editor && !document.hidden && !this.busy && Date.now() - this.active < IDLE) this.editor.work.seconds += 1;
   }
 
-  toggleRaw() {
+  // In another view, with the current output where it was.
+  redraw() {
     if (!this.task || this.busy) return;
-    this.raw = !this.raw;
-    setSetting("raw", this.raw ? "on" : "");
+    const { index } = this.editor.stop;
+    const before = this.parts.cards[index].node.getBoundingClientRect().top;
     this.draw();
-    this.goTo(this.editor.stop);
+    const { node } = this.parts.cards[index];
+    node.focus({ preventScroll: true });
+    scrollBy({ top: node.getBoundingClientRect().top - before, behavior: "instant" });
+  }
+
+  scrollText(pages) {
+    const text = this.parts.cards[this.editor.stop.index].node.querySelector(".rb-body");
+    text.scrollBy({ top: pages * text.clientHeight });
   }
 }

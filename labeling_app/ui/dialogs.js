@@ -1,6 +1,8 @@
 // The dialogs. Each is removed when it closes, and focus goes back to where it was.
 
-import { button, h, key, ordinal } from "./dom.js";
+import { button, h, key } from "./dom.js";
+import { differenceText } from "./views.js";
+import { levels } from "./work.js";
 
 export function dialog(label, ...children) {
   const node = h("dialog", { class: "rb-dialog", "aria-label": label, onclose: () => node.remove() }, children);
@@ -75,30 +77,49 @@ export function signedOutDialog() {
   return dialog("Signed out", h("h2", {}, "You are signed out"), h("p", {}, "Your work on this task is kept. Sign in to go on."), h("div", { class: "rb-actions" }, signIn));
 }
 
-export function accountDialog(login, choose) {
+// me: {login, role}; choose(theme) makes a button's action; change(): to another project, null where it is asked.
+export function accountDialog(me, choose, change) {
   const colours = [button("As the system", choose("")), button("Light", choose("light")), button("Dark", choose("dark"))];
   const signOut = h("form", { method: "post", action: "/logout" }, h("button", { class: "rb-button" }, "Sign out"));
+  const link = (href, text) => h("a", { class: "rb-button", href }, text);
   const node = dialog(
     "Account",
-    h("h2", {}, login),
+    h("h2", {}, me.login),
     h("p", { class: "rb-soft" }, "Colours"),
     h("div", { class: "rb-actions rb-left" }, colours),
+    h("p", { class: "rb-soft" }, "Go to"),
+    h("div", { class: "rb-actions rb-left" }, change && button("Another project", () => (node.close(), change())), link("/account", "Password and sessions"), me.role === "annotator" ? null : link("/admin/", "Admin pages")),
     h("div", { class: "rb-actions" }, signOut, button("Close", () => node.close(), true)),
   );
   return node;
 }
 
 // What the right answer was, before the next task. `closed` is called however it is closed.
-export function feedbackDialog(feedback, letters, closed) {
-  const expected = feedback.expected;
-  const ranked = expected ? letters.map((letter, index) => [expected[index], letter]).filter(([rank]) => rank !== null).sort(([a], [b]) => a - b) : [];
+export function feedbackDialog(feedback, task, work, closed) {
+  const { expected, ratings, practice, right } = feedback;
+  const order = (ranks) => levels(ranks).map(({ members }) => members.map((index) => task.outputs[index].letter).join(" = ")).join(" › ");
+  const known = expected ? order(expected) : Object.keys(ratings).length ? null : "all outputs are bad";
+  const yours = [order(work.ranks), work.allBad && "all outputs are bad"].filter(Boolean).join(", ") || "no ranks";
+  const rows = [known && ["Order", known, yours]];
+  for (const { name, label } of task.form.dimensions) {
+    ratings[name]?.forEach((value, index) => value !== null && rows.push([`${label || name}, ${task.outputs[index].letter}`, value, work.ratings[name][index] ?? "not rated"]));
+  }
+  const cells = ([what, answer, said]) => h("tr", {}, h("th", { scope: "row" }, what), h("td", {}, h("b", {}, answer)), h("td", {}, said));
   const node = dialog(
     "The known answer",
-    h("h2", { class: feedback.right ? "rb-right" : "rb-wrong" }, feedback.right ? "✓ As expected" : "Not as expected"),
-    h("p", {}, ranked.length ? "The known order: " : "The known answer: all outputs are bad.", ranked.length ? h("b", {}, ranked.map(([rank, letter]) => `${letter} ${ordinal(rank)}`).join(", ")) : null, ranked.length ? "." : null),
+    practice && h("p", { class: "rb-soft" }, `Practice ${practice.number} of ${practice.of}`),
+    h("h2", { class: right ? "rb-right" : "rb-wrong" }, right ? "✓ As expected" : "Not as expected"),
+    h("table", { class: "rb-known" }, h("thead", {}, h("tr", {}, h("td"), h("th", { scope: "col" }, "Known answer"), h("th", { scope: "col" }, "You said"))), h("tbody", {}, rows.filter(Boolean).map(cells))),
     feedback.explanation_html && h("div", { class: "rb-text rb-rendered", dir: "auto", html: feedback.explanation_html }),
     h("div", { class: "rb-actions" }, button("Go on", () => node.close(), true)),
   );
   node.addEventListener("close", closed);
+  return node;
+}
+
+// steps: diff.js; null where nearly everything is new.
+export function changeDialog(steps, read, { version, html }) {
+  const text = steps === null ? h("div", { class: "rb-text rb-rendered", dir: "auto", html }) : differenceText(steps);
+  const node = dialog("What changed", h("h2", {}, `The guideline, v${read} to v${version}`), steps === null && h("p", { class: "rb-soft" }, "Nearly all of it is new:"), text, h("div", { class: "rb-actions" }, button("Close", () => node.close(), true)));
   return node;
 }

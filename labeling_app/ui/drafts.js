@@ -61,10 +61,17 @@ export class Drafts {
       else if (error instanceof Refused) board.say(error.message, "bad");
       else {
         this.dirty = true;
-        board.say("The server does not answer. Your work is kept in this browser.", "bad");
+        board.say("The server does not answer. Your work is kept in this browser.", "away");
         this.timer = setTimeout(() => this.send(false), AGAIN);
       }
     }
+  }
+
+  // The network is back: send what waits, or say that nothing does.
+  online() {
+    clearTimeout(this.timer);
+    if (this.dirty) this.send(false);
+    else if (this.board.header.status.dataset.kind === "away" && !this.board.busy) this.board.say("");
   }
 
   kept(live) {

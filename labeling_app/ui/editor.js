@@ -93,7 +93,7 @@ export class Editor {
     this.setPair(value === null ? by : Math.min(most, Math.max(-most, value + by)));
   }
 
-  // A number key: this side is better, pressed again: by more.
+  // A number key or the button of a card: this side is better, pressed again: by more.
   choosePair(side) {
     const value = pairValue(this.work, this.task) ?? 0;
     this.setPair(side * Math.min(steps(this.task), value * side > 0 ? Math.abs(value) + 1 : 1));

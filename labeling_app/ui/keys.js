@@ -1,6 +1,6 @@
 // The keyboard: every key of the page, and the table that the help shows of them.
 
-export function helpRows(task) {
+export function helpRows(task, canDiff) {
   const count = task ? task.outputs.length : 4;
   const pair = task?.asks === "pair";
   const rated = task ? task.form.dimensions.length > 0 : false;
@@ -26,6 +26,9 @@ export function helpRows(task) {
     [["F"], "flag this task"],
     [["H"], "your judgments, to look at or to change; again: back"],
     [["R"], "raw text or rendered text"],
+    [["V"], "fit to the screen: every output in a window of its own, or whole"],
+    [["PgUp", "PgDn"], "when fitted: through the text of the current output"],
+    canDiff && [["D"], "what differs between outputs that are nearly the same"],
     [["G"], "show or hide the guideline"],
     [["?"], "this help"],
     [["Esc"], "close a dialog, leave a text, stop a drag"],
@@ -56,13 +59,15 @@ export function onKey(board, event) {
 function onTaskKey(board, { key, target, shiftKey }, handled) {
   const { editor, act, task } = board;
   const pair = task.asks === "pair";
-  const simple = { x: act.allBad, s: act.skip, f: act.flag, r: act.raw, g: act.guide, w: act.why, b: act.better, t: pair ? () => editor.setPair(0) : null }[key.toLowerCase()];
+  const simple = { x: act.allBad, s: act.skip, f: act.flag, r: () => board.views.toggle("raw"), v: () => board.views.toggle("fit"), d: () => board.views.toggle("diff"), g: act.guide, w: act.why, b: act.better, t: pair ? () => editor.setPair(0) : null }[key.toLowerCase()];
   if (simple) return handled(simple);
   if (/^[0-9]$/.test(key) && (key !== "0" || editor.takesZero())) {
     const stop = editor.digit(Number(key));
     return stop && handled(() => board.goTo(stop));
   }
   if (["0", "Delete", "Backspace"].includes(key)) return handled(() => editor.clear());
+  const page = { PageUp: -0.8, PageDown: 0.8 }[key];
+  if (page && board.views.fit) return handled(() => board.scrollText(page));
   if (key === "Enter" && !target.closest("button, a, summary")) return handled(() => board.submit());
   if (shiftKey && !pair && key === "ArrowUp") return handled(() => editor.step(editor.stop.index, -1));
   if (shiftKey && !pair && key === "ArrowDown") return handled(() => editor.step(editor.stop.index, 1));

@@ -1,8 +1,11 @@
 // What opens over or beside a task: dialogs and the guideline.
 
-import { accountDialog, feedbackDialog, flagDialog, helpDialog, signedOutDialog, skipDialog } from "./dialogs.js";
+import { accountDialog, changeDialog, feedbackDialog, flagDialog, helpDialog, signedOutDialog, skipDialog } from "./dialogs.js";
+import { difference } from "./diff.js";
+import { button, h } from "./dom.js";
 import { helpRows } from "./keys.js";
 import { applyTheme, setSetting, setting } from "./settings.js";
+import { banner } from "./views.js";
 
 export class Panels {
   constructor(board) {
@@ -16,7 +19,7 @@ export class Panels {
   }
 
   help() {
-    this.open(helpDialog(helpRows(this.board.task)));
+    this.open(helpDialog(helpRows(this.board.task, this.board.views.canDiff)));
   }
 
   askSkip() {
@@ -42,14 +45,16 @@ export class Panels {
   }
 
   account() {
+    const { board } = this;
     const choose = (theme) => () => (setSetting("theme", theme), applyTheme(theme));
-    this.open(accountDialog(this.board.me ? this.board.me.login : "Account", choose));
+    const change = board.root.dataset.ready === "gate" || board.busy ? null : () => board.chooseProject();
+    this.open(accountDialog(board.me ?? { login: "Account", role: "annotator" }, choose, change));
   }
 
   // Resolves when the person has read it.
-  feedback(feedback) {
-    const letters = this.board.task.outputs.map(({ letter }) => letter);
-    return new Promise((resolve) => this.open(feedbackDialog(feedback, letters, resolve)));
+  feedback(feedback, work) {
+    const { task } = this.board;
+    return new Promise((resolve) => this.open(feedbackDialog(feedback, task, work, resolve)));
   }
 
   // ---- the guideline: hidden until there is another version of it, for who hid it ----
@@ -59,8 +64,32 @@ export class Panels {
     return `${project} v${guideline.version}`;
   }
 
+  // Above the task where it is too wide to be beside it: there it is shown until a task was judged with it.
   beginGuide() {
-    this.showGuide(setting("guide-hidden") !== this.guideName());
+    const beside = matchMedia("(min-width: 1240px)").matches;
+    const done = setting("guide-hidden") === this.guideName() || (!beside && setting("guide-read") === this.guideName());
+    this.showGuide(!done);
+  }
+
+  guideRead() {
+    setSetting("guide-read", this.guideName());
+  }
+
+  // Who has judged by an earlier version is told that there is another one, until the next judgment.
+  guideNotice() {
+    const { read, version } = this.board.task.guideline;
+    if (!read || read === version || setting("guide-read") === this.guideName()) return null;
+    const done = () => (this.guideRead(), notice.remove());
+    const notice = banner([h("b", {}, "The guideline was changed"), ` since you last worked here (v${read}, now v${version}).`], button("What changed", () => this.showGuideChange(read)), button("I have read it", done));
+    return notice;
+  }
+
+  async showGuideChange(read) {
+    const { board } = this;
+    await board.guarded(async () => {
+      const { text } = await board.ask("GET", board.path(`guideline/${read}`));
+      this.open(changeDialog(difference(text, board.task.guideline.text), read, board.task.guideline));
+    });
   }
 
   showGuide(shown) {

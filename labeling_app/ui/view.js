@@ -33,33 +33,32 @@ export function header(act) {
   return parts;
 }
 
-export function taskView(task, raw, act, banner) {
+// banners: what is said above the task; editing: it was judged already.
+export function taskView(task, views, act, banners, editing) {
   const pair = task.asks === "pair";
   const parts = { pair: pair ? pairScale(task, act) : null, extras: extras(task, act) };
-  parts.cards = task.outputs.map((output, index) => card(task, index, raw, act));
-  parts.grid = h("div", { class: "rb-cards", "data-count": parts.cards.length }, parts.cards.map((one) => one.node));
-  parts.raw = h("button", { type: "button", class: "rb-button rb-view", "aria-label": "Raw text", title: "Raw text (R)", "aria-pressed": String(raw), onclick: act.raw }, icon("raw"), h("span", {}, "Raw"));
-  parts.views = h("div", { class: "rb-views" }, parts.raw);
+  parts.cards = task.outputs.map((output, index) => card(task, index, views, act));
+  parts.grid = h("div", { class: "rb-cards", "data-count": parts.cards.length, "data-fit": String(views.fit) }, parts.cards.map((one) => one.node));
   parts.node = h(
     "div", // Gradio's shell is the page's <main>
     { class: "rb-main" },
-    banner,
+    banners,
     h("h1", { class: "rb-hidden" }, pair ? "Compare 2 outputs" : `${task.asks === "ratings" ? "Rate" : "Rank"} ${parts.cards.length} outputs`),
-    h("section", { class: "rb-prompt", "aria-label": "Prompt" }, task.turns.map((turn) => promptTurn(turn, raw, task.turns.length === 1 ? "Prompt" : undefined))),
-    h("div", { class: "rb-above" }, hint(task), parts.views),
+    h("section", { class: "rb-prompt", "aria-label": "Prompt" }, task.turns.map((turn) => promptTurn(turn, views.raw, task.turns.length === 1 ? "Prompt" : undefined))),
+    h("div", { class: "rb-above" }, hint(task), views.toolbar()),
     parts.grid,
     parts.extras.node,
   );
-  dock(parts, task, act, Boolean(banner));
+  dock(parts, task, act, editing);
   return parts;
 }
 
 function hint(task) {
-  const keys = (...rest) => h("span", { class: "rb-hint-keys" }, ...rest, key("Enter"), " submit, ", key("?"), " all keys.");
+  const keys = (...rest) => h("span", { class: "rb-hint-keys" }, ...rest, key("?"), " all keys");
   const count = task.outputs.length;
   if (task.asks === "pair") return h("p", { class: "rb-hint" }, "Say which one is better. ", keys(key("1"), " A, ", key("2"), " B, ", key("←"), key("→"), " by how much, ", key("T"), " tie, "));
   if (task.asks === "ratings") return h("p", { class: "rb-hint" }, "Rate every output on every scale; ranks are optional. ", keys("Digits rate the marked scale, ", key("↑"), key("↓"), " move, "));
-  return h("p", { class: "rb-hint" }, "Rank every output: 1 is best, the same number is a tie. Or drag them by their letters. ", keys(key(`1–${count}`), " rank, ", key("↑"), key("↓"), " move, "));
+  return h("p", { class: "rb-hint" }, "Rank every output: 1 is best, equal numbers are a tie. Or drag by the letter. ", keys(key(`1–${count}`), " rank, ", key("↑"), key("↓"), " move, "));
 }
 
 function dock(parts, task, act, editing) {
@@ -95,7 +94,7 @@ function promptTurn(turn, raw, name = ROLES[turn.role] ?? turn.role) {
   return h("div", { class: `rb-turn rb-${turn.role}` }, h("div", { class: "rb-role" }, name), turnBody(turn, raw));
 }
 
-function card(task, index, raw, act) {
+function card(task, index, views, act) {
   const output = task.outputs[index];
   const count = task.outputs.length;
   const { letter } = output;
@@ -111,15 +110,18 @@ function card(task, index, raw, act) {
   parts.handle = h("span", { class: "rb-handle", "aria-hidden": "true", title: pair ? null : "Drag to rank" }, pair ? null : icon("grip"), h("span", { class: "rb-letter" }, letter));
   const step = (name, label, by) => h("button", { type: "button", class: "rb-step", "aria-label": `${label}: output ${letter}`, title: label, onclick: () => act.step(index, by) }, icon(name));
   parts.ranks = h("div", { class: "rb-ranks", role: "radiogroup", "aria-label": `Rank of output ${letter}, 1 is best`, "data-field": "rank" }, choices);
-  const many = output.turns.length > 1;
   parts.node = h(
     "article",
     { class: "rb-card", tabindex: "-1", "aria-label": `Output ${letter}`, onfocusin: (event) => act.focus(index, event.target), onpointerdown: (event) => act.focus(index, event.target) },
-    h("div", { class: "rb-card-head" }, parts.handle, parts.place, pair ? null : h("div", { class: "rb-order" }, h("div", { class: "rb-steps" }, step("up", "Better", -1), step("down", "Worse", 1)), parts.ranks)),
-    h("div", { class: "rb-body" }, output.turns.map((turn) => (many ? promptTurn(turn, raw) : turnBody(turn, raw)))),
+    h("div", { class: "rb-card-head" }, parts.handle, parts.place, pair ? choice(index, letter, act) : h("div", { class: "rb-order" }, h("div", { class: "rb-steps" }, step("up", "Better", -1), step("down", "Worse", 1)), parts.ranks)),
+    h("div", { class: "rb-body", ...(views.fit ? { tabindex: "0", role: "region", "aria-label": `Text of output ${letter}` } : {}) }, views.body(index, promptTurn)),
     parts.ratings?.node,
   );
   return parts;
+}
+
+function choice(index, letter, act) {
+  return h("button", { type: "button", class: "rb-button rb-better", "aria-label": `${letter} is better`, onclick: () => act.choose(index) }, "Better", key(`${index + 1}`));
 }
 
 // Show what the editor holds, on the cards and in the dock.
