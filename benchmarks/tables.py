@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +48,15 @@ then `to_json` or `to_parquet`, each time with a fresh cache: with `map` as it c
 time), and with the fastest of num_proc 1 and 2, batched or not (all tried at 100,000 rows).
 check: `alignkit data check`; convert: TRL's pairs to records in JSONL, `alignkit data convert --from trl`;
 pairs: `alignkit data view pairs` to Parquet."""
+
+
+ANNOTATE_WORDS = """\
+`python benchmarks/annotate_50.py`: a real server on a new database, Debian's chromium, and a newcomer who
+signs in by typing and ranks by what the screen says (sums; the nearer result is better), with number keys,
+mouse, dragging or the buttons up and down as drawn by seed, a fifth of the tasks with a written reason.
+Seconds are those of the page and the hands alone, from one task on the screen to the next: reading takes a
+person longer. "As meant": ranks, "all bad", reason and shown order in the database are those that were
+intended."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -176,7 +186,28 @@ def setting(value: dict[str, Any]) -> str:
     return ", ".join(f"{name}={given}" for name, given in value.items())
 
 
-PARTS = {"data": data, "smollm2_path": smollm2_path, "memory": memory}
+def annotate(result: dict[str, Any]) -> str:
+    """Fifty tasks ranked by the screen alone."""
+    hands: dict[str, list[float]] = {}
+    for one in result["seconds"]:
+        hands.setdefault(one["hand"], []).append(one["seconds"])
+    everything = [one["seconds"] for one in result["seconds"]]
+    rows = [
+        [name, str(len(times)), f"{median(times):.2f}", f"{max(times):.2f}"]
+        for name, times in [*sorted(hands.items()), ("all", everything)]
+    ]
+    return "\n\n".join(
+        [
+            "## The labeling app: 50 tasks by a new annotator",
+            f"{ANNOTATE_WORDS}\n{origin(result)}",
+            f"{result['tasks']} tasks ranked of {result['asked']}, {len(result['errors'])} errors, "
+            f"{result['equal']} judgments as meant.",
+            table(["by", "tasks", "median seconds", "most"], rows),
+        ]
+    )
+
+
+PARTS = {"data": data, "smollm2_path": smollm2_path, "memory": memory, "annotate_50": annotate}
 
 
 def page() -> str:

@@ -17,7 +17,7 @@ from labeling_app import imports
 from labeling_app.auth import COOKIE
 from labeling_app.store import people
 from labeling_app.store.database import Store, utcnow
-from labeling_app.store.models import annotators
+from labeling_app.store.models import annotators, assignments, judgments, projects
 
 PASSWORD = "correct horse"
 
@@ -71,13 +71,34 @@ def run_label(*arguments: object, typed: str | None = None) -> str:
     return result.output
 
 
+def settle(store: Store, **values: Any) -> None:
+    """Set columns of every project."""
+    with store.write() as tx:
+        tx.execute(update(projects).values(**values))
+
+
+def last_judgment(store: Store) -> tuple[RowMapping, list[int]]:
+    """The newest judgment, and the order in which its outputs were shown."""
+    with store.read() as connection:
+        rows = select(judgments, assignments.c.presented_order).join(assignments)
+        row = connection.execute(rows.order_by(judgments.c.id.desc()).limit(1)).mappings().one()
+    return row, row["presented_order"]
+
+
+def ranks_on_screen(store: Store) -> list[int | None]:
+    """The ranks of the newest judgment, top to bottom of the screen."""
+    row, order = last_judgment(store)
+    return [row["ranks"][ordinal] for ordinal in order]
+
+
 @contextlib.contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, port: int = 0) -> Iterator[str]:
     """A real uvicorn in a thread; yields its address."""
     import uvicorn
 
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
