@@ -1,7 +1,7 @@
 # Everything here makes its own environment (.venv, from constraints.txt) and needs only Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint bench bench-labeling clean
 
 .venv/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("alignkit needs Python 3.11 or newer: make PYTHON=python3.12 …")'
@@ -21,6 +21,10 @@ lint: .venv/.complete
 	$(BIN)/mypy
 
 bench: .venv/.complete  ## the tables of docs/benchmarks.md, from the JSON that the benchmark scripts wrote
+	$(BIN)/python benchmarks/tables.py
+
+bench-labeling: .venv/.complete  ## 200 annotators for 10 minutes, 20 kills, sizes: 45 minutes, the machine to itself
+	$(BIN)/python benchmarks/labeling.py
 	$(BIN)/python benchmarks/tables.py
 
 clean:

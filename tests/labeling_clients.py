@@ -23,7 +23,7 @@ class Annotator(threading.Thread):
     """Ranks as fast as it can; a submit without an answer is sent again under its key, as on the page."""
 
     def __init__(self, base: str, token: str, name: str, stop: threading.Event) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.client = httpx.Client(base_url=base, cookies={COOKIE: token}, timeout=20, verify=False)
         self.label, self.stop = name, stop
         self.dice = random.Random(name)

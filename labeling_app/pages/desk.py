@@ -15,15 +15,13 @@ from typing import Any
 
 import gradio as gr
 from sqlalchemy import RowMapping
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from alignment.errors import UserError
 from alignment.report.text import escape
 from labeling_app import auth
 from labeling_app.pages.parts import Html, address, link, told
 from labeling_app.store import projects
-from labeling_app.store.database import Store
+from labeling_app.store.database import DATABASE_AWAY, Store
 from labeling_app.store.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -119,7 +117,7 @@ class Desk:
                 return {self.notice: told(auth.sentence(error), "bad")}
             except Refusal as error:
                 return {self.notice: told(str(error), "bad")}
-            except (OperationalError, PoolTimeout):
+            except DATABASE_AWAY:
                 log.exception("the database did not answer")
                 return {self.notice: told("The database does not answer; nothing was saved.", "bad")}
 

@@ -31,19 +31,22 @@ ARGUMENTS = [
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL: ALIGNKIT_TEST_POSTGRES, or a cluster made here by the installed programs."""
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL made here by the installed programs."""
     pytest.importorskip("psycopg")
-    if given := os.environ.get("ALIGNKIT_TEST_POSTGRES"):
-        yield given
-        return
     try:
-        cluster = Cluster(durable=False)
+        made = Cluster(durable=False)
     except NoPostgres as reason:
-        pytest.skip(f"{reason}, and ALIGNKIT_TEST_POSTGRES names none")
-    cluster.start()
-    yield cluster.url
-    cluster.remove()
+        pytest.skip(str(reason))
+    made.start()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> str:
+    """The URL of a PostgreSQL: ALIGNKIT_TEST_POSTGRES, or the cluster made here."""
+    return os.environ.get("ALIGNKIT_TEST_POSTGRES") or request.getfixturevalue("cluster").url
 
 
 @pytest.fixture
