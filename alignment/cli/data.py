@@ -22,6 +22,7 @@ from alignment.data.files import (
     FOREIGN_SUFFIXES,
     Rejects,
     data_files,
+    read_blocks,
     rejected_path,
     remove,
     write_records,
@@ -94,7 +95,7 @@ def convert(
             lost = columns.write(records, target, overwrite, None if reader is columns else names)
         else:
             lost = writer.write(records, target, overwrite)
-    _print_account(source, target, rejects, counted["records"])
+    _print_account(source, target, rejects, counted["records"], exported=writer is not native)
     if lost:
         print(f"{to} cannot hold: {listed(lost)}")
     if lost["prompt"]:
@@ -224,14 +225,18 @@ def _rejects(on_error: str, target: Path, overwrite: bool) -> Iterator[Rejects]:
             remove(temporary)
 
 
-def _print_account(source: str, target: Path, rejects: Rejects, records: int) -> None:
-    """Every row that was read is written or set aside, and said to be."""
+def _print_account(source: str, target: Path, rejects: Rejects, records: int, exported: bool) -> None:
+    """Every row that was read is written or set aside, and said to be; of an export, how many rows it has."""
     taken = rejects.rows - rejects.count
     became = f"{taken:,} of them became {records:,} records" if records != taken else f"{records:,} records"
     aside = f"{rejects.count:,} set aside"
     if rejects.count:
         aside += f", with the reasons, in {rejected_path(target)}"
-    print(f"{rejects.rows:,} rows read from {source}: {became} in {target}, {aside}")
+    where = "for" if exported else "in"
+    print(f"{rejects.rows:,} rows read from {source}: {became} {where} {target}, {aside}")
+    if exported:
+        written = sum(1 for block in read_blocks(target) for _ in block.rows())
+        print(f"{written:,} rows in {target}")
     for reason in rejects.reasons[:1]:
         print(f"the first reason: {reason}")
 

@@ -365,7 +365,9 @@ def test_the_command_takes_a_mapping_and_writes_tables(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("f,g,b\nWhy?,so,no\n")
     mapping = ["--column", "prompt=f", "--column", "chosen=g", "--column", "rejected=b"]
     assert "1 records" in run(tmp_path / "in.csv", tmp_path / "out.jsonl", *mapping)
-    assert "cannot hold" not in run(tmp_path / "out.jsonl", tmp_path / "again.csv", "--to", "columns")
+    exported = run(tmp_path / "out.jsonl", tmp_path / "again.csv", "--to", "columns")
+    assert "cannot hold" not in exported
+    assert f"1 records for {tmp_path / 'again.csv'}, 0 set aside\n1 rows in {tmp_path}" in exported
     assert (tmp_path / "again.csv").read_bytes() == b"f,g,b\r\nWhy?,so,no\r\n"
     renamed = [option.replace("=f", "=prompt") for option in mapping]
     run(tmp_path / "out.jsonl", tmp_path / "renamed.tsv", "--to", "columns", *renamed)

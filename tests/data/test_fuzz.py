@@ -27,7 +27,7 @@ FILES = 2_200  # of which some changes change nothing: 2,070 differ
 SAMPLES = sorted((Path(__file__).parent / "samples").iterdir())
 OLD = b"what an earlier run wrote\n"
 ACCOUNT = re.compile(
-    r"^([\d,]+) rows? read from .*: (?:([\d,]+) of them became )?([\d,]+) records? in .*, ([\d,]+) set aside",
+    r"^([\d,]+) rows read from .*: (?:([\d,]+) of them became )?([\d,]+) records? \w+ .*, ([\d,]+) set aside",
     re.MULTILINE,
 )
 
