@@ -18,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,20 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     if not (Path(folder) / "run.json").is_file():
         raise UserError(f"{folder} is not a run directory: it has no run.json")
     return _read_state(Path(folder))
+
+
+def trained_on(folder: str | Path, prints: Collection[str]) -> list[Path]:
+    """The run directories below `folder` that read a dataset with one of these fingerprints, and those that
+    went on from a model of such a run; each after the runs that it came from."""
+    states = {path.parent: _read_state(path.parent) for path in sorted(Path(folder).rglob("run.json"))}
+    found = [run for run, state in states.items() if set(state["data"].values()) & set(prints)]
+    for run in found:  # which grows meanwhile: a child has children
+        model = (run / "model").resolve()
+        for child, state in states.items():
+            parents = [Path(parent["folder"]) for parent in state["parents"].values() if parent["folder"]]
+            if child not in found and model in [parent.resolve() for parent in parents]:
+                found.append(child)
+    return found
 
 
 def model_folder(path: str) -> str | None:

@@ -20,7 +20,13 @@ def audit(db: Database = DEFAULT_DB) -> None:
     print("Keep the hash elsewhere: a log that was cut short or written anew ends in another one.")
 
 
-def forget_user(login: str, db: Database = DEFAULT_DB, yes: Yes = False) -> None:
+Runs = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where training runs lie: those that read such an export too."),
+]
+
+
+def forget_user(login: str, db: Database = DEFAULT_DB, yes: Yes = False, runs: Runs = None) -> None:
     """Remove a person: login, way to sign in, and every text they wrote. Lists the exports that hold some.
 
     Ranks and ratings stay, under a name that leads to nobody. It cannot be undone.
@@ -32,7 +38,7 @@ def forget_user(login: str, db: Database = DEFAULT_DB, yes: Yes = False) -> None
     confirm(f"Remove {login} and everything that they wrote, for good?", yes)
     with store.write() as tx:
         done = forget.forget_person(tx, utcnow(), login)
-    _show_forgotten(store, done, f"{login} is forgotten; exports call this person {done.name}.")
+    _show_forgotten(store, done, f"{login} is forgotten; exports call this person {done.name}.", runs)
 
 
 def forget_task(
@@ -40,6 +46,7 @@ def forget_task(
     db: Database = DEFAULT_DB,
     project: Annotated[str | None, typer.Option(help="Needed if several projects have this id.")] = None,
     yes: Yes = False,
+    runs: Runs = None,
 ) -> None:
     """Remove a task's prompt, its outputs and what was written about it. Lists the exports that hold it.
 
@@ -60,10 +67,10 @@ def forget_task(
     confirm(f'Remove the texts of task "{task}" of project "{chosen[0]["name"]}" for good?', yes)
     with store.write() as tx:
         done = forget.forget_task(tx, utcnow(), chosen[0]["id"], task)
-    _show_forgotten(store, done, f'Task "{task}" is forgotten.')
+    _show_forgotten(store, done, f'Task "{task}" is forgotten.', runs)
 
 
-def _show_forgotten(store: Any, done: Any, sentence: str) -> None:
+def _show_forgotten(store: Any, done: Any, sentence: str, runs: Path | None) -> None:
     """Say what was removed and where it still is, and rewrite the file so that nothing is left in it."""
     print(sentence)
     removed = ", ".join(f"{count} {kind}" for kind, count in done.removed.items() if count)
@@ -73,11 +80,24 @@ def _show_forgotten(store: Any, done: Any, sentence: str) -> None:
     if not done.exports:
         print("No export held any of it. Backups that were made before still do.")
         return
-    print("These exports held some of it, and so do models trained on them (run.json has the fingerprints):")
+    print("These exports held some of it:")
     for row in done.exports:
         made = f"{day(row['created_at'])} by {row['actor']}"
         print(f"  {row['name']}\t{row['fingerprint']}\t{row['project']}\t{made}")
+    if runs is None:
+        print("Models may have been trained on them; --runs DIR names the runs, by these fingerprints.")
+    else:
+        _show_runs(runs, {row["fingerprint"] for row in done.exports})
     print("Backups that were made before hold it too.")
+
+
+def _show_runs(folder: Path, prints: set[str]) -> None:
+    from alignment.backend.runs import trained_on
+
+    found = trained_on(folder, prints)
+    print(f"Runs below {folder} that read one of them, or went on from such a model: {len(found) or 'none'}.")
+    for run in found:
+        print(f"  {run}")
 
 
 def back_up(

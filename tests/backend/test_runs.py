@@ -13,8 +13,15 @@ from typing import Any, Literal
 import pytest
 
 from alignment.backend.config import DataSection, ModelSection, RunSection, StageConfig
-from alignment.backend.runs import COMPLETE, finished_result, model_fingerprint, open_run, read_run
-from alignment.data.files import write_records
+from alignment.backend.runs import (
+    COMPLETE,
+    finished_result,
+    model_fingerprint,
+    open_run,
+    read_run,
+    trained_on,
+)
+from alignment.data.files import fingerprint, write_records
 from alignment.errors import UserError
 
 
@@ -71,6 +78,23 @@ def test_lineage(make: Maker, toy_model: str) -> None:
         assert len(state["git"]["commit"]) == 40
     assert "lr: 0.1" in (run.dir / "config.yaml").read_text()
     assert run.logs() == [{"step": 1, "loss": 2.0}]
+
+
+def test_runs_trained_on_a_dataset_and_their_children(make: Maker, tmp_path: Path, toy_model: str) -> None:
+    first, second, third = make(), make(lr=0.2), make(lr=0.3)
+    for config, name, parent in ((first, "b", toy_model), (second, "a", "b"), (third, "other", toy_model)):
+        config.run.dir = str(tmp_path / "runs" / name)
+        data = config.data.paths() if name == "b" else []
+        parent = str(tmp_path / "runs" / parent) if parent == "b" else parent
+        run = open_run(config, data=data, parents=[parent])
+        run.start()
+        run.model_dir.mkdir()
+        (run.model_dir / "config.json").write_text("{}")
+        run.finish({})
+    held = fingerprint(first.data.paths())
+    assert [run.name for run in trained_on(tmp_path / "runs", {held})] == ["b", "a"]
+    assert trained_on(tmp_path / "runs", {"0" * 32}) == []
+    assert trained_on(tmp_path / "none", {held}) == []
 
 
 def test_a_finished_run_is_kept(make: Maker) -> None:

@@ -195,7 +195,13 @@ def test_forgetting_asks_first_and_backups_come_back(tmp_path: Path) -> None:
         run_label("forget", "anna", *db)
     with pytest.raises(UserError, match="several projects have a task"):
         run_label("forget-task", "record-0", "--yes", *db)
-    said = run_label("forget-task", "record-0", "--project", "other", "--yes", *db)
+    held = fingerprint(tmp_path / "out.jsonl")
+    (tmp_path / "runs" / "reward").mkdir(parents=True)
+    state = {"data": {"out.jsonl": held}, "parents": {}}
+    (tmp_path / "runs" / "reward" / "run.json").write_text(json.dumps(state))
+    runs = ("--runs", tmp_path / "runs")
+    said = run_label("forget-task", "record-0", "--project", "other", "--yes", *runs, *db)
+    assert f"such a model: 1.\n  {tmp_path}/runs/reward\n" in said
     assert f"out.jsonl\t{fingerprint(tmp_path / 'out.jsonl')}\tother" in said
     assert "No export held any of it" in run_label("forget", "anna", "--yes", *db)
     assert "forgotten-ann-" in run_label("user", "list", *db)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -47,11 +48,11 @@ def rank(base: str, count: int) -> None:
     """A person signs in as a browser does and judges: the second output is the better one."""
     with httpx.Client(base_url=base, headers={"Origin": base}, timeout=60) as client:
         client.post("/login", data={"login": "anna", "password": PASSWORD})
-        for number in range(count):
+        for _ in range(count):
             task = client.post("/api/next", json={}).raise_for_status().json()["task"]
             better = [json.dumps(output["turns"]) for output in task["outputs"]]
             ranks = [1 + place for place in range(len(better))]
-            body = {"submit_key": f"{task['id']}-{number}", "ranks": ranks}
+            body = {"submit_key": uuid4().hex, "ranks": ranks}
             client.post(f"/api/assignments/{task['id']}/judgment", json=body).raise_for_status()
 
 
