@@ -51,6 +51,7 @@ class Imported:
     added: int = 0
     present: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    fresh: set[str] = field(default_factory=set)  # ids of the records added by this import
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,9 @@ def _insert_batch(
             done.left_out["texts that were forgotten here"] += 1
             continue
         if name in known:
+            if known[name] == row["sha256"] and name in done.fresh:
+                done.left_out["the prompt and outputs of an earlier one, whose task they share"] += 1
+                continue
             if known[name] != row["sha256"]:
                 raise UserError(
                     f'record "{name}" is in project "{done.project}" with another prompt or other outputs; '
@@ -260,6 +264,7 @@ def _insert_batch(
             again[name] = rank
             continue
         known[name] = row["sha256"]
+        done.fresh.add(name)
         place = {"project_id": project["id"], "external_id": name, "n_required": project["overlap"]}
         task_rows.append({**place, "priority": rank, "created_at": now, **row})
         outputs.append(completion_rows)

@@ -94,6 +94,17 @@ def test_an_import_twice_is_an_import_once(any_store: Store) -> None:
         assert connection.scalar(select(func.count()).select_from(completions)) == 27
 
 
+def test_records_that_repeat_a_task_within_one_import_are_counted_apart(store: Store) -> None:
+    """Not as if they had been there before: their own judgments are left out, and that is said."""
+    one, two = make_records(2)
+    again = msgspec.structs.replace(one, judgments=[Judgment(by="somebody", ranks=[1, 2, 3])])
+    done = imports.import_records(store, [one, two, again])
+    assert (done.added, done.present) == (2, 0)
+    assert done.left_out == {"the prompt and outputs of an earlier one, whose task they share": 1}
+    done = imports.import_records(store, [one, two, again])
+    assert (done.added, done.present, done.left_out) == (0, 3, {})
+
+
 def test_an_export_can_be_imported_again(store: Store, tmp_path: Path) -> None:
     (person,) = add_people(store, "anna")
     imports.import_records(store, make_records(1))
