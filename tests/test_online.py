@@ -204,3 +204,30 @@ def test_killed_and_resumed_is_bit_equal(found: dict[str, Outcome], moment: str)
     assert outcome.exit == (143 if "!" in moment else -signal.SIGKILL), outcome.log
     assert outcome.resumed == 0, outcome.log
     assert outcome.equal, outcome.log
+
+
+def test_the_methods_of_trl_that_are_overridden() -> None:
+    """design/training.md 15: what Resumable and reward_function rest on."""
+    import inspect
+
+    import trl
+
+    for trainer in (trl.RLOOTrainer, trl.GRPOTrainer):
+        prepare = inspect.getsource(trainer._prepare_inputs)
+        assert "self._step % generate_every == 0 or self._buffered_inputs is None" in prepare
+        assert "self._buffered_inputs[self._step % self.args.steps_per_generation]" in prepare
+        assert "self._step += 1" in inspect.getsource(trainer.training_step)
+        sampler = inspect.getsource(trainer._get_train_sampler)
+        for line in (
+            "mini_repeat_count=self.num_generations",
+            "batch_size=self.args.generation_batch_size // self.num_generations",
+            "repeat_count=self.num_iterations * self.args.steps_per_generation",
+            "seed=self.args.seed",
+        ):
+            assert line in sampler
+        assert list(inspect.signature(trainer._generate).parameters) == ["self", "prompts"]
+        rewards = inspect.getsource(trainer._calculate_rewards)
+        assert "completion_ids=completion_ids_list, **reward_kwargs" in rewards
+        assert 'reward_kwargs["log_metric"] = self._log_metric' in rewards
+        for name in ("_save_optimizer_and_scheduler", "_load_optimizer_and_scheduler"):
+            assert len(inspect.signature(getattr(trainer, name)).parameters) == 2
