@@ -23,7 +23,7 @@ lint: .venv/.complete
 bench: .venv/.complete  ## the tables of docs/benchmarks.md, from the JSON that the benchmark scripts wrote
 	$(BIN)/python benchmarks/tables.py
 
-bench-labeling: .venv/.complete  ## 200 annotators for 10 minutes, 20 kills, sizes: 45 minutes, the machine to itself
+bench-labeling: .venv/.complete  ## 200 annotators for 10 minutes, 20 kills, on both databases: 40 minutes of a machine for itself
 	$(BIN)/python benchmarks/labeling.py
 	$(BIN)/python benchmarks/tables.py
 

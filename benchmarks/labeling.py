@@ -3,9 +3,9 @@
     python benchmarks/labeling.py [--parts load kills …] [--db sqlite postgresql] [--out JSON]
 
 Parts: load (200 annotators, one action every 8 s, 10 minutes), kills (the same people, faster, while the
-server is killed 20 times), size (200,000 tasks and 500,000 judgments), people (more and more annotators).
-The server is `alignkit label serve`, the clients are locust (benchmarks/labeling_crowd.py), both on this
-machine. A part that is run again replaces its own rows in the JSON.
+server is killed 20 times), size (what one request costs with 2,000 and with 200,000 tasks). The server is
+`alignkit label serve`, the clients are locust (benchmarks/labeling_crowd.py), both on this machine; for size
+it is one client in the server's process. A part that is run again replaces its own rows in the JSON.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
-from labeling_data import PASSWORD, add_judgments, check, fill
+from labeling_data import PASSWORD, add_judgments, check, fill, sign_in
+from starlette.testclient import TestClient
 
+from labeling_app.auth import COOKIE
+from labeling_app.server import create_api
 from labeling_app.store.database import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +44,7 @@ OUT = ROOT / "benchmarks" / "results" / "labeling.json"
 CROWD = ROOT / "benchmarks" / "labeling_crowd.py"
 RAMP = 60  # seconds in which all people sign in
 PERCENTILES = (50, 90, 95, 99, 100)
+PARTS = ["load", "kills", "size"]
 
 
 class Server:
@@ -129,11 +133,7 @@ def run(kind: str, part: str, settings: dict[str, Any]) -> dict[str, Any]:
     """One part on one database: fill it, let the people work, and look at what is there afterwards."""
     with database(kind) as url, tempfile.TemporaryDirectory() as out:
         store = Store(url, create=True)
-        small = part == "size"  # texts are no part of that question
-        outputs, sentences = (2, 1) if small else (4, 5)
-        fill(store, settings["people"], settings["tasks"], outputs=outputs, sentences=sentences)
-        if settings.get("judgments"):
-            add_judgments(store, settings["judgments"], outputs)
+        fill(store, settings["people"], settings["tasks"])
         server = Server(url)
         kills: list[float] = []
         clients = crowd(server, Path(out), settings["people"], settings["pace"], settings["seconds"])
@@ -146,7 +146,7 @@ def run(kind: str, part: str, settings: dict[str, Any]) -> dict[str, Any]:
             clients.kill()
             server.kill()
         requests = json.loads((Path(out) / "requests.json").read_text())
-        result = {"database": kind, "part": part, "settings": settings, **summary(requests, part)}
+        result = {"database": kind, "part": part, "settings": settings, **summary(requests)}
         result["memory"] = server.memory[:: max(1, len(server.memory) // 60)]
         result["cpu_seconds"] = round(server.cpu, 1)
         result["peak_memory"] = max(resident for _, resident in server.memory)
@@ -174,48 +174,75 @@ def kill_again_and_again(server: Server, times: int, clients: subprocess.Popen[s
     return took
 
 
-def summary(requests: list[list[Any]], part: str) -> dict[str, Any]:
+def summary(requests: list[list[Any]]) -> dict[str, Any]:
     """Percentiles in milliseconds of the answered requests by kind, and the failures by what was said."""
-    begin = RAMP if part == "people" else 0  # there, signing in is no part of the question
     taken: dict[str, list[float]] = {}
     failed: Counter[str] = Counter()
-    for at, name, milliseconds, problem in requests:
-        if at < begin:
-            continue
+    for _, name, milliseconds, problem in requests:
         if problem is None:
             taken.setdefault(name, []).append(milliseconds)
         else:
             failed[f"{name}: {problem}"] += 1
-    last = max(at for at, *_ in requests) - begin
+    last = max(at for at, *_ in requests)
     return {
         "per_second": round(sum(map(len, taken.values())) / last, 1),
-        "milliseconds": {
-            name: {"n": len(values)} | dict(zip(map(str, PERCENTILES), _percentiles(values), strict=True))
-            for name, values in sorted(taken.items())
-        },
+        "milliseconds": {name: percentiles(values) for name, values in sorted(taken.items())},
         "failures": dict(failed.most_common(20)),
     }
 
 
-def _percentiles(values: list[float]) -> list[float]:
-    return [round(float(value), 1) for value in np.percentile(values, PERCENTILES)]
+def percentiles(values: list[float]) -> dict[str, float]:
+    found = [round(float(value), 2) for value in np.percentile(values, PERCENTILES)]
+    return {"n": len(values)} | dict(zip(map(str, PERCENTILES), found, strict=True))
 
 
-def plans(args: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(part, database, settings) of everything that is to be run."""
+def cost(tasks: int, judgments: int, people: int = 200, rounds: int = 400) -> dict[str, Any]:
+    """What a request costs the server on an SQLite database of this size: CPU time, and with its disk."""
+    with database("sqlite") as url:
+        store = Store(url, create=True)
+        fill(store, people, tasks, outputs=2, sentences=1)  # texts are no part of the question
+        add_judgments(store, judgments, outputs=2)
+        client = TestClient(create_api(store), base_url="http://127.0.0.1")
+        tokens, taken, computed = sign_in(store), {}, {}
+
+        def ask(name: str, method: str, path: str, body: Any = None) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            answer = client.request(method, path, json=body)
+            computed.setdefault(name, []).append(1000 * (time.process_time() - cpu))
+            taken.setdefault(name, []).append(1000 * (time.perf_counter() - wall))
+            return answer.raise_for_status().json()
+
+        for number in range(rounds):
+            client.cookies.set(COOKIE, tokens[number % len(tokens)])
+            task = ask("next task", "POST", "/api/next", {})["task"]
+            path = f"/api/assignments/{task['id']}"
+            ask("draft", "PUT", f"{path}/draft", {"client_seq": 1, "payload": {"ranks": [1, 2]}})
+            ask(
+                "submit",
+                "POST",
+                f"{path}/judgment",
+                {"submit_key": f"benchmark-{number:08}", "ranks": [1, 2]},
+            )
+            ask("history", "GET", "/api/history")
+        store.close()
+    settings = {"tasks": tasks, "judgments": judgments, "people": people}
+    both = {"milliseconds": taken, "cpu_milliseconds": computed}
+    measured = {key: {name: percentiles(v) for name, v in found.items()} for key, found in both.items()}
+    return {"database": "sqlite", "part": "size", "settings": settings, **measured}
+
+
+def results_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Everything that is to be measured, one after the other."""
     base = {"people": args.people, "pace": args.pace, "seconds": args.seconds, "tasks": args.tasks}
-    for kind in args.db:
-        if "load" in args.parts:
-            yield "load", kind, base
-        if "kills" in args.parts:
-            faster = {"pace": args.pace / 2, "seconds": 7200.0, "kills": args.kills}  # ended by the last kill
-            yield "kills", kind, {**base, **faster}
-        if "people" in args.parts:
-            for people in args.crowds:
-                yield "people", kind, {**base, "people": people, "seconds": 60.0}
-    if "size" in args.parts:
-        size = {"tasks": args.size, "judgments": (args.size * 5 // 6 + 1) * 3}
-        yield "size", "sqlite", {**base, "seconds": 60.0, **size}
+    for part in args.parts:
+        if part == "size":
+            for tasks in (args.size // 100, args.size):
+                yield cost(tasks, judgments=(tasks * 5 // 6 + 1) * 3)
+            continue
+        for kind in args.db:
+            # The last kill ends the kills.
+            faster = {"pace": args.pace / 2, "seconds": 7200.0, "kills": args.kills}
+            yield run(kind, part, {**base, **faster} if part == "kills" else base)
 
 
 def origin() -> dict[str, Any]:
@@ -235,35 +262,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ["load", "kills", "size", "people"]
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--db", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
     parser.add_argument("--people", type=int, default=200)
-    parser.add_argument(
-        "--pace", type=float, default=8.0, help="seconds from one action of a person to the next"
-    )
+    parser.add_argument("--pace", type=float, default=8.0, help="seconds from a person's action to the next")
     parser.add_argument("--seconds", type=float, default=600.0, help="of load, after all have signed in")
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument(
-        "--size", type=int, default=200_000, help="tasks of the part size; judgments: 2.5 times"
-    )
-    parser.add_argument("--crowds", type=int, nargs="+", default=[200, 400, 800])
+    parser.add_argument("--size", type=int, default=200_000, help="tasks of the part size")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     results = json.loads(args.out.read_text())["results"] if args.out.exists() else []
-    for part, kind, settings in plans(args):
-        result = {**run(kind, part, settings), **origin()}
-        shown = {key: value for key, value in result.items() if key != "memory"}
-        print(json.dumps(shown, indent=1), flush=True)
-        same = [part, kind, settings["people"]]
-        results = [
-            one for one in results if [one["part"], one["database"], one["settings"]["people"]] != same
-        ]
-        results.append(result)
-        results.sort(key=lambda one: (parts.index(one["part"]), one["database"], one["settings"]["people"]))
-        args.out.write_text(json.dumps({"results": results}, indent=1) + "\n")
+    for result in results_of(args):
+        result |= origin()
+        print(json.dumps({**result, "memory": None}, indent=1), flush=True)
+        results = [one for one in results if place(one) != place(result)] + [result]
+        args.out.write_text(json.dumps({"results": sorted(results, key=place)}, indent=1) + "\n")
     print(args.out)
+
+
+def place(result: dict[str, Any]) -> tuple[int, str, int]:
+    """Where it stands among the results; another one of the same place replaces it."""
+    return PARTS.index(result["part"]), result["database"], result["settings"]["tasks"]
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ def fill(store: Store, n_people: int, n_tasks: int, *, outputs: int = 4, sentenc
     imports.import_records(store, records(n_tasks, outputs, sentences), overlap=OVERLAP)
 
 
+def sign_in(store: Store) -> list[str]:
+    """A session for everybody; the tokens."""
+    with store.write() as tx:
+        found = tx.scalars(select(annotators.c.id).order_by(annotators.c.id)).all()
+        return [people.start_session(tx, utcnow(), person) for person in found]
+
+
 def add_judgments(store: Store, count: int, outputs: int) -> None:
     """`count` judgments as of the last week: the tasks in order, each by OVERLAP people and then done."""
     with store.read() as connection:

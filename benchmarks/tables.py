@@ -69,6 +69,24 @@ HH_WORDS = """\
 a mean over seeds, beside a Bradley-Terry model on TF-IDF of words and pairs of words. Intervals are 95% and
 resample prompts; differences are pair by pair. Rankings against pairs: on the quickstart's rankings."""
 
+LABELING_WORDS = """\
+`make bench-labeling`: `alignkit label serve` and locust side by side on one machine. 200 people sign in
+within a minute, load the page, and then do one thing every 8 seconds for ten minutes: change ranks (a draft
+is saved), submit and get the next task, or look at what they judged before. Four outputs a task, with
+Markdown, tables, code and formulas; three judgments a task; commits are on the disk when they are answered
+(PostgreSQL with fsync). Times are the clients', from the request to the whole answer. After each run the
+database is compared with the clients' journals."""
+LOAD_HEAD = "database,people,requests/s,errors,peak MB,MB at the end,CPU s,judgments".split(",")
+KILLS = {
+    "acknowledged": "judgments acknowledged",
+    "lost": "lost",
+    "doubled": "twice",
+    "over_the_overlap": "tasks over the overlap",
+    "leases_that_do_not_end": "leases that outlive their time",
+    "audit_rows": "audit rows that verify",
+}
+SIZES = [(kind, p) for kind in ("cpu_milliseconds", "milliseconds") for p in ("50", "95")]
+
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
@@ -267,6 +285,63 @@ def annotate(result: dict[str, Any]) -> str:
     )
 
 
+def labeling(result: dict[str, Any]) -> str:
+    """The labeling server under load, under kills, and by size."""
+    of = {
+        part: [one for one in result["results"] if one["part"] == part] for part in ("load", "kills", "size")
+    }
+    load = [
+        [one["database"], name, f"{times['n']:,}", *(f"{times[p]:,.0f}" for p in ("50", "95", "99", "100"))]
+        for one in of["load"]
+        for name, times in one["milliseconds"].items()
+    ]
+    whole = [
+        [
+            one["database"],
+            str(one["settings"]["people"]),
+            f"{one['per_second']:.0f}",
+            f"{sum(one['failures'].values())}",
+            f"{one['peak_memory'] / 1e6:.0f}",
+            f"{one['memory'][-1][1] / 1e6:.0f}",
+            f"{one['cpu_seconds']:.0f} of {one['memory'][-1][0]:.0f}",
+            f"{one['found']['acknowledged']:,}",
+        ]
+        for one in of["load"]
+    ]
+    kills = [
+        [
+            one["database"],
+            str(one["settings"]["kills"]),
+            f"{sum(one['failures'].values()):,}",
+            *(f"{one['found'][key]:,}" for key in KILLS),
+            one["commit"][:12],
+        ]
+        for one in of["kills"]
+    ]
+    sizes = [
+        [
+            f"{one['settings']['tasks']:,}",
+            f"{one['settings']['judgments']:,}",
+            name,
+            *(f"{one[kind][name][p]:.1f}" for kind, p in SIZES),
+        ]
+        for one in of["size"]
+        for name in ("next task", "draft", "submit", "history")
+    ]
+    return "\n\n".join(
+        [
+            "## The labeling app: how many people one server takes",
+            f"{LABELING_WORDS}\n{origin(of['load'][0])}",
+            table(["database", "request", "n", "median ms", "p95", "p99", "slowest"], load),
+            table(LOAD_HEAD, whole),
+            "SIGKILL of the server, again and again, while the same people work twice as fast:",
+            table(["database", "kills", "requests without an answer", *KILLS.values(), "commit"], kills),
+            "What one request costs by the size of the database (SQLite):",
+            table(["tasks", "judgments", "request", "CPU ms, median", "p95", "ms, median", "p95"], sizes),
+        ]
+    )
+
+
 PARTS = {
     "data": data,
     "smollm2_path": smollm2_path,
@@ -274,6 +349,7 @@ PARTS = {
     "reward_speed": reward_speed,
     "hh_reward": hh_reward,
     "annotate_50": annotate,
+    "labeling": labeling,
 }
 
 
