@@ -87,8 +87,9 @@ class Guard:
             return RedirectResponse("/login", status_code=303)
         if role is None:
             return JSONResponse({"message": "Please sign in."}, status_code=401)
-        if area == "admin" and role not in ("reviewer", "admin"):
-            sentence = "This page is for reviewers and admins."
+        uploads = request.url.path.startswith("/admin/gradio_api/upload")
+        if area == "admin" and (role not in ("reviewer", "admin") or (uploads and role != "admin")):
+            sentence = "This is for admins." if uploads else "This page is for reviewers and admins."
             if reads_html:
                 return HTMLResponse(f'<p>{sentence} <a href="/app/">Back to ranking</a></p>', status_code=403)
             return JSONResponse({"message": sentence}, status_code=403)

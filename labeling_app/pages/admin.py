@@ -50,4 +50,7 @@ def admin_pages(store: Stored) -> Any:
     for path, name, _, _ in desk.PAGES[1:]:
         with blocks.route(name, path, show_in_navbar=False) as page:
             _DRAWN[path](store, page)
+    # Gradio looks whether a path that a browser names is one of an upload only where it was launched, and an
+    # application that is mounted never is: without this a handler would be given any file of this machine.
+    blocks.has_launched = True
     return blocks

@@ -67,8 +67,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str) 
 
 
 def figures(*plots: tuple[Svg, str]) -> Html:
-    """Plots with their captions, in one row where there is room."""
-    inside = "".join(f"<figure>{svg}<figcaption>{escape(text)}</figcaption></figure>" for svg, text in plots)
+    """Plots with their captions, in one row where there is room. The caption is the plot's name, too."""
+    named = [(svg.replace("<svg ", f'<svg aria-label="{escape(text)}" ', 1), text) for svg, text in plots]
+    inside = "".join(f"<figure>{svg}<figcaption>{escape(text)}</figcaption></figure>" for svg, text in named)
     return Html(f'<div class="ad-figures">{inside}</div>')
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from labeling_helpers import PASSWORD, Visitor, add_people, add_tasks, make_records
-from security_helpers import session_of
+from security_helpers import client_of, session_of
 from sqlalchemy import update
 
 from alignment.data.records import Completion, Message, Record
 from labeling_app import imports
 from labeling_app.accounts import INVITE_COOKIE
+from labeling_app.pages.desk import PAGES
 from labeling_app.store import invitations
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.models import judgments, projects
@@ -49,6 +50,10 @@ def faults(page: Any) -> list[str]:
     found = []
     for scheme, rules in (("dark", {"type": "rule", "values": ["color-contrast"]}), ("light", RULES)):
         page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(100)  # Gradio's shell follows by script, and fades
+        page.evaluate(
+            "document.getAnimations().forEach(one => one.effect.getTiming().iterations < 9 && one.finish())"
+        )
         options = {"resultTypes": ["violations"], "runOnly": rules}
         answer = page.evaluate("options => axe.run(document, options)", options)
         found += [
@@ -190,6 +195,32 @@ def test_pairs_ratings_and_the_screens_before(visit: Any, store: Store) -> None:
     tom = visit("tom").open()
     expect(tom.get_by_role("heading", name="Choose a project")).to_be_visible()
     assert faults(tom) == []
+
+
+def test_the_admin_pages(visit: Any, store: Store, server: Any) -> None:
+    """Every page with something on it, its closed parts opened."""
+    add_tasks(store, 4, overlap=2)
+    imports.import_records(store, make_records(1, start=9), project="another", guideline=TEXT)
+    for number, login in enumerate(("ann", "bob")):
+        client = client_of(server[0], session_of(store, login))
+        client.post("/api/start/project", json={"project": "default"})
+        for turn in range(3):
+            task = client.post("/api/next", json={}).json()["task"]
+            said = {"submit_key": f"{number}{turn}" + "x" * 16, "ranks": [1, 2, 3][:: 1 - 2 * number]}
+            said |= {"seconds": 30, "flag": "odd" if turn == 2 else None}
+            assert client.post(f"/api/assignments/{task['id']}/judgment", json=said).status_code == 200
+    session_of(store, "boss", "admin")
+    visitor = visit("boss")
+    page = visitor.page
+    found = []
+    for path, *_ in PAGES:
+        page.goto(f"/admin/{path}?project=1")
+        expect(page.locator(".ad-pages a")).to_have_count(len(PAGES))
+        page.evaluate("document.querySelectorAll('button.label-wrap:not(.open)').forEach(one => one.click())")
+        page.wait_for_timeout(200)
+        found += [f"{path}: {fault}" for fault in faults(page)]
+    visitor.faults[:] = [one for one in visitor.faults if not one.startswith("gradio ")]
+    assert found == []
 
 
 def test_what_a_screen_reader_gets(visit: Any, store: Store) -> None:

@@ -4,6 +4,8 @@ a lesser role, and nothing is changed. A new route that is not named as open her
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from labeling_helpers import add_tasks, make_records
 from security_helpers import KEY, client_of, contents, filled, routes, session_of
 from sqlalchemy import update
 
-from labeling_app import imports
+from alignment.data.files import write_records
+from labeling_app import auth, imports
 from labeling_app.store import people, tokens
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.models import sessions
@@ -177,6 +180,84 @@ def test_a_program_does_what_its_token_allows(app: Any, store: Store) -> None:
         if "{name}" in path:
             assert status(elsewhere) == 404, path
     assert contents(store) == before
+
+
+# Admin pages whose handlers a reviewer may call; those of any other page, also a new one, are for admins.
+REVIEWERS = {"", "progress", "agreement", "annotators", "bias", "review"}
+
+
+def handlers(app: Any) -> dict[int, tuple[str, list[Any]]]:
+    """Every function of the admin pages by its number: its page, and values as its inputs begin with."""
+    (mounted,) = [route.app for route in app.routes if getattr(route, "path", "") == "/admin"]
+    config = mounted.get_blocks().get_config_file()
+    pages = {number: path for path, page in config["page"].items() for number in page["dependencies"]}
+    first = {one["id"]: one["props"].get("value") for one in config["components"]}
+    return {
+        one["id"]: (pages[one["id"]], [first[number] for number in one["inputs"]])
+        for one in config["dependencies"]
+    }
+
+
+def call(client: Any, number: int, values: list[Any], query: str = "") -> Any:
+    body = {"data": values, "fn_index": number, "session_hash": "abc"}
+    return client.post(f"/admin/gradio_api/run/predict{query}", json=body)
+
+
+def test_every_handler_knows_whom_it_serves(app: Any, store: Store, monkeypatch: Any) -> None:
+    """By number, as anybody could call: a stranger, an annotator with and without the guard, a reviewer."""
+    add_tasks(store, 2)
+    every = handlers(app)
+    assert len(every) > 15
+    tokens_of = {role: session_of(store, role, role) for role in ("annotator", "reviewer", "admin")}
+    stranger, annotator, reviewer, admin = (
+        client_of(app, token, raise_server_exceptions=False) for token in (None, *tokens_of.values())
+    )
+    before, served = contents(store), set()
+    for number, (page, values) in every.items():
+        assert call(stranger, number, values).status_code == 401
+        assert call(annotator, number, values).status_code == 403
+        with monkeypatch.context() as patch:
+            patch.setattr(auth, "role_of", lambda *_: "admin")  # the guard is fooled; Gradio's door is not
+            assert call(annotator, number, values).status_code == 401
+        refused = call(reviewer, number, values)
+        if refused.status_code == 200:
+            served.add(page)
+        else:
+            assert "This is for admins." in refused.text, (page, refused.text)
+    assert served == REVIEWERS
+    assert contents(store) == before
+    assert {call(admin, number, values).status_code for number, (_, values) in every.items()} == {200}
+
+
+def test_an_upload_is_all_that_a_handler_reads(app: Any, store: Store, tmp_path: Path) -> None:
+    """A path that the browser makes up is not opened, not told of and not deleted; a name leads nowhere."""
+    secret = tmp_path / "secret.jsonl"
+    write_records(secret, make_records(1, start=7))
+    add_tasks(store, 1)
+    admin = client_of(app, session_of(store, "boss", "admin"), raise_server_exceptions=False)
+    before = contents(store)
+    for path in (str(secret), "/etc/passwd", str(tmp_path / "labels.db"), "../../../../etc/passwd"):
+        given = {"path": path, "orig_name": "x.jsonl", "meta": {"_type": "gradio.FileData"}}
+        for number, (page, values) in handlers(app).items():
+            if page == "records":
+                for file in (given, path, [given], {**given, "url": f"file://{path}"}):
+                    answer = call(admin, number, [file, *values[1:]] if values else [], "?project=1")
+                    for words in ("secret-model", "root:", "Format:", "tasks added"):
+                        assert words not in answer.text, (number, file)
+    assert secret.exists()
+    assert (tmp_path / "labels.db").exists()
+    assert contents(store) == before
+    for name in ("../../evil", "/tmp/evil", "..\\evil", "<img src=x onerror=xss()>", "a\x00b"):
+        sent = admin.post("/admin/gradio_api/upload", files={"files": (name, b"{}")})
+        assert sent.status_code in (200, 400, 422), name
+        for at in sent.json() if sent.status_code == 200 else []:
+            inside = Path(at).resolve()
+            assert inside.is_relative_to(Path(tempfile.gettempdir(), "gradio").resolve()), name
+            assert "<" not in inside.name
+            inside.unlink()
+    for role in ("reviewer", "annotator"):
+        other = client_of(app, session_of(store, role, role))
+        assert other.post("/admin/gradio_api/upload", files={"files": ("x", b"{}")}).status_code == 403, role
 
 
 def test_the_annotate_page_has_no_event_and_serves_no_file(app: Any, store: Store) -> None:

@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 from labeling_helpers import Visitor
-from sqlalchemy import insert, update
+from security_helpers import client_of, session_of
+from sqlalchemy import insert, select, update
 from xss_payloads import PAYLOADS
 
 from alignment.data.records import Completion, Message, Record, Source
 from labeling_app import imports
 from labeling_app.pages.account import account_page, invite_page, message_page
 from labeling_app.pages.api_docs import docs_page
+from labeling_app.pages.desk import PAGES
 from labeling_app.pages.login import login_page
 from labeling_app.render import render
+from labeling_app.store import audit
 from labeling_app.store.database import Store, utcnow
-from labeling_app.store.models import annotators, guidelines, projects, tasks
+from labeling_app.store.models import annotators, exports, guidelines, projects, tasks
 
 expect = pytest.importorskip("playwright.sync_api").expect
 expect.set_options(timeout=15_000)  # other work may share the machine
@@ -202,6 +205,52 @@ def test_the_plain_pages(visit: Any, store: Store) -> None:
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
     watch.look("main")
+
+
+def test_the_admin_pages(visit: Any, store: Store, server: Any) -> None:
+    """Every page of them, on a project in which people with such names said such things."""
+    seed(store)
+    for number, login in enumerate(("ann", "bob")):
+        judge_all(client_of(server[0], session_of(store, login)), number)
+        rename(store, login, PAYLOADS[number + 3])
+    with store.write() as tx:
+        first = tx.execute(select(tasks.c.project_id, tasks.c.id).order_by(tasks.c.id)).first()
+        assert first is not None
+        project, task = first
+        row = {"project_id": project, "fingerprint": EVERY[:64], "rows": 1, "created_at": utcnow()}
+        tx.execute(insert(exports), [{**row, "name": text, "actor": text[:64]} for text in PAYLOADS])
+        for text in PAYLOADS:
+            audit.append(tx, utcnow(), text[:60], text[:30], text[:60], before=text, after=text)
+    session_of(store, "boss", "admin")
+    watch = Watch(visit("boss"))
+    rename(store, "boss", EVERY)
+    page = watch.page
+    for path in [f"/admin/{path}?project={project}" for path, *_ in PAGES] + [f"/admin/review?task={task}"]:
+        page.goto(path)
+        expect(page.locator(".ad-who")).to_contain_text("<script>xss()")
+        expect(page.locator(".ad-pages a")).to_have_count(len(PAGES))
+        page.evaluate("document.querySelectorAll('button.label-wrap:not(.open)').forEach(one => one.click())")
+        watch.look(".gradio-container .html-container")
+        assert page.evaluate("document.title").startswith("alignkit")
+    watch.visitor.faults[:] = [one for one in watch.visitor.faults if not one.startswith("gradio ")]
+
+
+def judge_all(client: Any, number: int) -> None:
+    """Agree to everything of ALL, and judge its tasks but the last, which is skipped with a reason."""
+    client.post("/api/start/project", json={"project": ALL})
+    for kind in ("consent", "warning"):
+        version = client.post("/api/next", json={}).json()["gate"]["version"]
+        client.post(f"/api/start/{kind}", json={"project": ALL, "version": version, "agree": True})
+    for turn in range(len(PAYLOADS) // 8):
+        task = client.post("/api/next", json={}).json()["task"]
+        count = len(task["outputs"])
+        said = {"submit_key": f"{number}-{turn:03}-{'x' * 16}", "ranks": list(range(1, count + 1))}
+        said |= {"rationale": EVERY, "ratings": {task["form"]["dimensions"][0]["name"]: [1] * count}}
+        said |= {"flag": EVERY[:2000], "edited_text": {"output": 0, "text": EVERY}, "seconds": 60}
+        answer = client.post(f"/api/assignments/{task['id']}/judgment", json=said)
+        assert answer.status_code == 200, answer.text
+    task = client.post("/api/next", json={}).json()["task"]
+    client.post(f"/api/assignments/{task['id']}/skip", json={"kind": "flag", "reason": EVERY[:2000]})
 
 
 class Tags(HTMLParser):
