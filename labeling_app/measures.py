@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 FIRST, SECOND, TIE = range(3)
 PAIRS = 64  # a pair of outputs i, j of a task has the number 8 i + j: no task has more than 8 outputs
 PAIRS_SHOWN = 30  # pairs of judges with intervals: those who share most
+RESAMPLES = 400  # of the intervals of each judge and each pair of judges, of which there may be hundreds
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ def agreement(panel: Panel, found: Verdicts) -> Agreement:
     return Agreement(
         tasks=len(np.unique(task)),
         comparisons=len(task),
-        pairwise=_share(task, same, size),
-        decided=_share(task[decided], same[decided], size),
+        pairwise=_share(task, same),
+        decided=_share(task[decided], same[decided]),
         alpha=over_tasks(coincidence_rows(counts, owner, size), alpha_of),
         alpha_ranks=_alpha_of_ranks(panel),
         fleiss=over_tasks(fleiss_rows(counts, owner, size), fleiss_of),
@@ -151,7 +152,7 @@ def with_others(found: Verdicts) -> dict[str, Interval]:
     shares = {}
     for judge, name in enumerate(found.names):
         mine = (a == judge) | (b == judge)
-        share = _share(task[mine], said_a[mine] == said_b[mine], len(found.tasks))
+        share = _share(task[mine], said_a[mine] == said_b[mine])
         if share is not None:
             shares[name] = share
     return shares
@@ -346,11 +347,15 @@ def _pairs(
         own, at = np.unique(task[mine], return_inverse=True)
         cells = np.bincount(at * 9 + said_a[mine] * 3 + said_b[mine], minlength=9 * len(own))
         rows = cells.reshape(-1, 3, 3)
-        same = over_tasks(np.stack([rows.trace(axis1=1, axis2=2), rows.sum((1, 2))], 1), share_of)
+        same = over_tasks(
+            np.stack([rows.trace(axis1=1, axis2=2), rows.sum((1, 2))], 1), share_of, resamples=RESAMPLES
+        )
         if same is not None:
             first, second = divmod(int(keys[pair]), len(found.names))
             names = found.names[first], found.names[second]
-            shown.append(Pair(*names, same, over_tasks(rows, cohen_of), int(weights[pair])))
+            shown.append(
+                Pair(*names, same, over_tasks(rows, cohen_of, resamples=RESAMPLES), int(weights[pair]))
+            )
     return shown, mean
 
 
@@ -394,15 +399,16 @@ def _ordinal(some: list[Said], values: list[Iterable[float | None]]) -> Interval
 def _leaning(found: Verdicts, name: str | None, mine: NDArray[np.bool_]) -> Leaning:
     decided = mine & (found.said != TIE)
     preferred = 1 - 2 * found.said  # 1 the first, -1 the second
-    size = len(found.tasks)
     seen, sized = decided & (found.earlier != 0), decided & (found.longer != 0)
-    earlier = _share(found.task[seen], found.earlier[seen] == preferred[seen], size)
-    longer = _share(found.task[sized], found.longer[sized] == preferred[sized], size)
-    return Leaning(name, earlier, longer, _share(found.task[mine], found.said[mine] == TIE, len(found.tasks)))
+    earlier = _share(found.task[seen], found.earlier[seen] == preferred[seen])
+    longer = _share(found.task[sized], found.longer[sized] == preferred[sized])
+    return Leaning(name, earlier, longer, _share(found.task[mine], found.said[mine] == TIE))
 
 
-def _share(task: Ints, hit: NDArray[np.bool_], size: int) -> Interval | None:
-    return over_tasks(_hits(task, hit, size), share_of)
+def _share(task: Ints, hit: NDArray[np.bool_]) -> Interval | None:
+    """How often `hit`, with an interval over the tasks; it costs what these judgments cost, not all tasks."""
+    own, at = np.unique(task, return_inverse=True)
+    return over_tasks(_hits(at, hit, len(own)), share_of, resamples=RESAMPLES if len(own) < 2000 else 1000)
 
 
 def _hits(task: Ints, hit: NDArray[np.generic], size: int) -> Floats:

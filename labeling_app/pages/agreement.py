@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+
+from sqlalchemy import Connection
 
 from alignment.report import plots
 from labeling_app import measures
 from labeling_app.pages.desk import Desk, Stored, Visit, html
+from labeling_app.pages.measured import measured
 from labeling_app.pages.parts import (
     Cell,
     Html,
     address,
+    day,
     empty,
     estimate,
     facts,
@@ -43,22 +48,25 @@ def _body(visit: Visit) -> Html:
     project = visit.project()
     if project is None:
         return nothing_yet(visit)
-    with visit.store.read() as connection:
+
+    def compute(connection: Connection) -> tuple[int, measures.Agreement]:
         panel = verdicts.panel(connection, project["id"])
-    found = measures.agreement(panel, measures.verdicts(panel))
+        return len(panel.said), measures.agreement(panel, measures.verdicts(panel))
+
+    (said, found), at = measured(visit, project, "agreement", compute)
     if found.pairwise is None:
         links = []
         if project["overlap"] < 2 and visit.is_admin:
             links = [link("Raise the overlap", address("settings", project=project["id"]), "ad-button")]
         text = (
-            f"{len(panel.said):,} judgments, and no task with two of them that compare outputs. "
+            f"{said:,} judgments, and no task with two of them that compare outputs. "
             f"Agreement needs an overlap of 2 or more; here it is {project['overlap']}."
         )
         return empty("Nothing to compare yet", text, *links)
-    return join([_numbers(found), *_scales(found), *_pictures(found), _pairs(found)])
+    return join([_numbers(found, at), *_scales(found), *_pictures(found), _pairs(found)])
 
 
-def _numbers(found: measures.Agreement) -> Html:
+def _numbers(found: measures.Agreement, at: datetime) -> Html:
     same, decided = estimate(found.pairwise, True), estimate(found.decided, True)
     rows = [
         ("Pairwise agreement", *_split(same), "Two judges say the same: first, second, or a tie"),
@@ -80,7 +88,8 @@ def _numbers(found: measures.Agreement) -> Html:
     intro = (
         f"{found.tasks:,} tasks with two judges or more, {found.comparisons:,} verdicts of two compared. "
         "A ranking counts as the pairs of outputs that it orders, all bad as ties. In brackets: 95% "
-        "intervals, tasks drawn anew. α and κ are 1 for full agreement and 0 for what chance gives."
+        "intervals, tasks drawn anew. α and κ are 1 for full agreement and 0 for what chance gives. "
+        f"Of {day(at)} UTC."
     )
     return join(
         [

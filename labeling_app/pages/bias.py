@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+
+from sqlalchemy import Connection
 
 from alignment.report import plots
 from alignment.stats.intervals import Interval
 from labeling_app import measures
 from labeling_app.pages.agreement import MOST, nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Visit, html
+from labeling_app.pages.measured import measured
 from labeling_app.pages.parts import (
     Cell,
     Html,
     address,
     badge,
+    day,
     empty,
     estimate,
     facts,
@@ -24,6 +29,8 @@ from labeling_app.pages.parts import (
     table,
 )
 from labeling_app.store import verdicts
+
+Found = tuple[list[measures.Leaning], int, list[Interval]]
 
 
 def draw(store: Stored, blocks: Any) -> None:
@@ -37,17 +44,23 @@ def _body(visit: Visit) -> Html:
     project = visit.project()
     if project is None:
         return nothing_yet(visit)
-    with visit.store.read() as connection:
+
+    def compute(connection: Connection) -> Found:
         panel = verdicts.panel(connection, project["id"], lengths=True)
-    overall, *each = measures.leanings(measures.verdicts(panel))
+        return measures.leanings(measures.verdicts(panel)), *measures.first_places(panel)
+
+    ((overall, *each), k, places), at = measured(visit, project, "bias", compute)
     if overall.ties is None:
         text = "Bias is measured from the order in which outputs stood on the screen, and from their lengths."
         return empty("No judgments yet", text, link("Progress", address("progress", project=project["id"])))
-    return join([_numbers(overall), *_places(panel), *_pictures(each), _table(each)])
+    return join([_numbers(overall, at), *_places(k, places), *_pictures(each), _table(each)])
 
 
-def _numbers(overall: measures.Leaning) -> Html:
-    note = "Where one of two outputs is preferred; 50% is no bias. In brackets: 95% intervals over tasks."
+def _numbers(overall: measures.Leaning, at: datetime) -> Html:
+    note = (
+        "Where one of two outputs is preferred; 50% is no bias. In brackets: 95% intervals over tasks. "
+        f"Of {day(at)} UTC."
+    )
     return join(
         [
             heading("All judges together", note),
@@ -74,8 +87,7 @@ def _verdict(found: Interval, neutral: float) -> str:
     return "no bias seen" if found.low <= neutral <= found.high else "biased"
 
 
-def _places(panel: verdicts.Panel) -> list[Html]:
-    k, places = measures.first_places(panel)
+def _places(k: int, places: list[Interval]) -> list[Html]:
     if not places:
         return []
     names = [f"place {number}" for number in range(1, k + 1)]

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from alignment.report import plots
 from alignment.stats.intervals import Interval
 from labeling_app import measures
 from labeling_app.pages.agreement import MOST, nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Visit, html
-from labeling_app.pages.parts import Cell, Html, address, empty, estimate, figures, heading, join, link, table
+from labeling_app.pages.measured import measured
+from labeling_app.pages.parts import (
+    Cell,
+    Html,
+    address,
+    day,
+    empty,
+    estimate,
+    figures,
+    heading,
+    join,
+    link,
+    table,
+)
 from labeling_app.store import gold, verdicts
+
+Found = tuple[list[measures.Quality], dict[str, Interval], list[gold.Accuracy]]
 
 
 def draw(store: Stored, blocks: Any) -> None:
@@ -26,18 +42,20 @@ def _body(visit: Visit) -> Html:
     project = visit.project()
     if project is None:
         return nothing_yet(visit)
-    with visit.store.read() as connection:
-        panel = verdicts.panel(connection, project["id"])
+
+    def compute(connection: Connection) -> Found:
+        found = measures.verdicts(verdicts.panel(connection, project["id"]))
         known = gold.accuracy(connection, project["id"])
-    found = measures.verdicts(panel)
-    rows = measures.quality(found)
+        return measures.quality(found), measures.with_others(found), known
+
+    (rows, others, known), at = measured(visit, project, "quality", compute)
     if not rows and not known:
         text = "Quality is measured from judgments of the same tasks by several people, and from gold tasks."
         return empty("No judgments yet", text, link("Progress", address("progress", project=project["id"])))
-    return join([*_models(rows, measures.with_others(found)), *_gold(visit, project, known)])
+    return join([*_models(rows, others, at), *_gold(visit, project, known)])
 
 
-def _models(rows: list[measures.Quality], others: dict[str, Interval]) -> list[Html]:
+def _models(rows: list[measures.Quality], others: dict[str, Interval], at: datetime) -> list[Html]:
     if not rows:
         return []
     shown: list[list[Cell]] = [
@@ -55,7 +73,8 @@ def _models(rows: list[measures.Quality], others: dict[str, Interval]) -> list[H
         "Right: the chance that a verdict (first, second, tie) is the true one, by Dawid-Skene. Trust: "
         "the chance that a vote is the model's own and not its opposite, by Bradley-Terry with annotator "
         "effects; 0.5 is a coin, below that somebody answers the other way round. Both need several judges "
-        "on the same tasks; of a judge with few comparisons they say little."
+        "on the same tasks; of a judge with few comparisons they say little. "
+        f"Of {day(at)} UTC."
     )
     columns = ["Judge", "Judgments", "Comparisons", "Agrees with others [95%]", "Right", "Trust"]
     worst = sorted(rows, key=lambda row: row.right)[:MOST]

@@ -6,16 +6,18 @@ A reviewer sees neither which model wrote an output nor who judged how: letters 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import gradio as gr
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from alignment.errors import UserError
 from alignment.report.text import escape
 from labeling_app import measures
 from labeling_app.pages.agreement import nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Update, Visit, html
+from labeling_app.pages.measured import measured
 from labeling_app.pages.parts import (
     Cell,
     Html,
@@ -74,10 +76,9 @@ def draw(store: Stored, blocks: Any) -> None:
         if project is None:
             return {shown: nothing_yet(visit)}
         with visit.store.read() as connection:
-            panel = verdicts.panel(connection, project["id"])
             done = review.decided(connection, project["id"])
             raised = review.open_flags(connection, project["id"])
-        found = measures.disputes(measures.verdicts(panel))
+        (said, found), _ = measured(visit, project, "disputes", partial(_disputes, project["id"]))
         waiting = [row for row in found if row[0] not in done]
         if wanted is None and waiting:
             wanted = waiting[0][0]
@@ -86,7 +87,7 @@ def draw(store: Stored, blocks: Any) -> None:
             texts = review.prompts(connection, [row[0] for row in found[:ROWS]])
         numbers = [(f"{row['id']}: {KINDS[row['kind']]} by {row['login']}", row["id"]) for row in raised]
         return {
-            shown: _nothing(project, panel) if case is None else _case(case, len(waiting)),
+            shown: _nothing(project, said) if case is None else _case(case, len(waiting)),
             current: None if case is None else case.task_id,
             word: gr.update(visible=case is not None and bool(case.outputs)),
             choice: gr.update(choices=[] if case is None else _choices(case), value=None),
@@ -145,6 +146,11 @@ def parse_notation(text: str, order: list[int]) -> list[int]:
     return [placed[ordinal] for ordinal in range(len(order))]
 
 
+def _disputes(project_id: int, connection: Connection) -> tuple[int, list[tuple[int, float, int]]]:
+    panel = verdicts.panel(connection, project_id)
+    return len(panel.said), measures.disputes(measures.verdicts(panel))
+
+
 def _order(case: review.Case) -> list[int]:
     return shuffled(len(case.outputs), case.task_id)
 
@@ -170,8 +176,8 @@ def _ranks(case: review.Case, chosen: str | None, written: str) -> list[int] | N
     return parse_notation(text or "", _order(case))
 
 
-def _nothing(project: RowMapping, panel: verdicts.Panel) -> Html:
-    if not panel.said:
+def _nothing(project: RowMapping, said: int) -> Html:
+    if not said:
         text = "As soon as two people have judged the same task differently, it is here."
     else:
         text = "Every task on which judges differ has its last word, or nobody differs."

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, String, cast, exists, false, func, select
+from sqlalchemy import Connection, String, case, cast, exists, false, func, select
 
-from labeling_app.store.models import annotators, assignments, completions, judgments, tasks
+from labeling_app.store.models import annotators, assignments, audit_log, completions, judgments, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,17 @@ def panel(connection: Connection, project_id: int, *, lengths: bool = False) -> 
     logins = connection.execute(select(annotators.c.public_id, annotators.c.login)).all()
     names = {row.public_id: row.login for row in logins}
     return Panel(list(found.values()), names, _lengths(connection, project_id) if lengths else {})
+
+
+def mark(connection: Connection, project_id: int) -> tuple[Any, ...]:
+    """Something that is another after whatever changes what `panel` or `gold.accuracy` says of a project."""
+    t = tasks.c
+    judged = select(func.max(judgments.c.id), func.count()).select_from(judgments)
+    flagged = func.sum(case((t.is_gold, 1), (t.is_practice, 3), else_=0))
+    withdrawn = func.sum(case((t.status == "withdrawn", 1), else_=0))
+    there = select(func.count(), func.max(t.id), flagged, withdrawn).where(t.project_id == project_id)
+    names = select(func.count(), func.max(audit_log.c.id)).where(audit_log.c.action.like("forget%"))
+    return tuple(value for one in (judged, there, names) for value in connection.execute(one).one())
 
 
 def newest() -> Any:
