@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -24,9 +25,10 @@ makes with <code>alignkit label token add NAME</code> (<code>--write</code> to a
 <code>--project P</code> for one project alone):</p>
 <pre tabindex="0"><code>Authorization: Bearer akl_…</code></pre>
 <p>An error is JSON with a <code>message</code>: 401 no valid token, 403 the token only reads, 404 no such
-project for this token, 422 a fault in what was sent, 429 too many wrong tokens, 503 the database does not
-answer and nothing was stored. For programs that write clients:
-<a href="/v1/openapi.json">openapi.json</a>.</p>
+project for this token, 413 more than 16 MiB, 422 a fault in what was sent, 429 too many wrong tokens, 503 the
+database does not answer and nothing was stored.</p>
+<p><code>alignkit label webhook add ADDRESS --project P</code> has every judgment sent to an address, signed,
+so that nobody needs to ask. For programs that write clients: <a href="/v1/openapi.json">openapi.json</a>.</p>
 {"".join(parts)}
 </article>""",
         "docs",
@@ -37,13 +39,13 @@ def _operation(path: str, method: str, operation: dict[str, Any], address: str) 
     rows = "".join(_parameter(parameter) for parameter in operation.get("parameters", []))
     table = f"<table><tr><th>Parameter</th><th>Meaning</th></tr>{rows}</table>" if rows else ""
     sends = method == "post"
-    lines = [f"curl -H 'Authorization: Bearer akl_…' {address}{path.replace('{name}', 'default')}"]
+    lines = ["curl -H 'Authorization: Bearer akl_…'", f"  {address}{path.replace('{name}', 'default')}"]
     if sends:
         lines = [*lines, "  -H 'Content-Type: application/x-ndjson' --data-binary @tasks.jsonl"]
     text = " \\\n".join(lines)
     return f"""<section>
 <h2><span class="method {method}">{method.upper()}</span> <code>{escape(path)}</code></h2>
-<p>{escape(" ".join(operation.get("description", "").split()))}</p>
+<p>{_marked(" ".join(operation.get("description", "").split()))}</p>
 {table}
 <pre tabindex="0"><code>{escape(text, quote=False)}</code></pre>
 </section>
@@ -52,8 +54,13 @@ def _operation(path: str, method: str, operation: dict[str, Any], address: str) 
 
 def _parameter(parameter: dict[str, Any]) -> str:
     schema = parameter["schema"]
-    default = f" Default: {schema['default']}." if schema.get("default") is not None else ""
+    default = f" Default: {str(schema['default']).lower()}." if schema.get("default") is not None else ""
     meaning = parameter.get("description", "The project." if parameter["in"] == "path" else "")
     limits = f" At most {schema['maximum']}." if schema.get("maximum", 1e9) < 1e6 else ""
-    name, text = escape(parameter["name"]), escape(f"{meaning}{limits}{default}".strip())
+    name, text = escape(parameter["name"]), _marked(f"{meaning}{limits}{default}".strip())
     return f"<tr><td><code>{name}</code></td><td>{text}</td></tr>"
+
+
+def _marked(text: str) -> str:
+    """Escaped, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
