@@ -142,9 +142,9 @@ def show_project(name: str, db: Database = DEFAULT_DB) -> None:
 
 def _settings(connection: Any, name: str) -> tuple[int, Any]:
     """The project's id and its settings as they are."""
-    from labeling_app.store import projects, tokens
+    from labeling_app.store import projects
 
-    number = tokens.project_id(connection, name)
+    number = projects.project_id(connection, name)
     row = projects.named(connection, number)
     assert row is not None
     return number, projects.Settings(**{field.name: row[field.name] for field in fields(projects.Settings)})

@@ -140,7 +140,7 @@ def _import(
     kind: str | None,
 ) -> None:
     from labeling_app import imports
-    from labeling_app.store import audit, gold, tokens
+    from labeling_app.store import audit, gold, projects
     from labeling_app.store.database import Store, utcnow
 
     if kind is not None:
@@ -152,7 +152,7 @@ def _import(
             tx, now, read(), project, overlap, guideline, asks=asks, priority_from=priority_from
         )
         if kind is not None:
-            number = tokens.project_id(tx, project)
+            number = projects.project_id(tx, project)
             gold.mark(tx, now, audit.COMMAND_LINE, number, read(), practice=kind == "practice")
     print(f'Project "{done.project}": {done.added} tasks added, {done.present} were there already.')
     if kind is not None:

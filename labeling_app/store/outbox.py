@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, literal, se
 from alignment.errors import UserError
 from labeling_app.store import audit
 from labeling_app.store.models import deliveries, projects, tasks, webhooks
-from labeling_app.store.tokens import project_id
+from labeling_app.store.projects import project_id
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(hours=1)
 CLAIM = timedelta(minutes=1)  # after this, one that was being sent when the server died is sent again

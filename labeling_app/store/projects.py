@@ -103,6 +103,15 @@ def find(connection: Connection, project_id: int | None) -> RowMapping | None:
     return connection.execute(wanted.limit(1)).mappings().first()
 
 
+def project_id(connection: Connection, name: str) -> int:
+    """The id of the project with this name. Raises UserError, naming those that there are."""
+    rows = connection.execute(select(projects.c.name, projects.c.id).order_by(projects.c.name)).all()
+    found = {row.name: row.id for row in rows}
+    if name not in found:
+        raise UserError(f'there is no project "{name}"; there are: {", ".join(found) or "none"}')
+    return found[name]
+
+
 def named(connection: Connection, project_id: int) -> RowMapping | None:
     """The project with this id, if there is one."""
     return connection.execute(select(projects).where(projects.c.id == project_id)).mappings().first()

@@ -11,6 +11,7 @@ from alignment.errors import UserError
 from labeling_app.store import audit
 from labeling_app.store.models import api_tokens, login_failures, projects
 from labeling_app.store.people import WINDOW, TooManyAttempts, token_hash
+from labeling_app.store.projects import project_id
 
 PREFIX = "akl_"  # so that a scanner for secrets knows one that went astray
 MAX_BAD = 20  # wrong tokens by one address in the window
@@ -95,12 +96,3 @@ def count_bad_token(tx: Connection, now: datetime, address: str) -> None:
     if count >= MAX_BAD:
         raise TooManyAttempts(max(1, int((oldest + WINDOW - now).total_seconds()) + 1))
     tx.execute(insert(login_failures).values(login=BAD_TOKEN, address=address, at=now))
-
-
-def project_id(connection: Connection, name: str) -> int:
-    """The id of the project with this name. Raises UserError, naming those that there are."""
-    rows = connection.execute(select(projects.c.name, projects.c.id).order_by(projects.c.name)).all()
-    found = {row.name: row.id for row in rows}
-    if name not in found:
-        raise UserError(f'there is no project "{name}"; there are: {", ".join(found) or "none"}')
-    return found[name]

@@ -125,12 +125,13 @@ def test_an_inactive_account_is_out_at_once(store: Store, anna: TestClient) -> N
         ("GET", "/api/assignments/x"),
         ("GET", "/api/assignments/x/guideline/1"),
         ("GET", "/api/history"),
+        ("GET", "/api/pace"),
     ],
 )
 def test_every_route_of_the_api_asks_who_it_is(app: Any, method: str, path: str) -> None:
     routes = {route.path for route in api.router.routes}
     assert path.replace("/x", "/{public_id}").replace("/1", "/{version}") in routes
-    assert len(routes) == 9  # a new route needs a line above
+    assert len(routes) == 10  # a new route needs a line above
     answer = client_of(app).request(method, path, json={"client_seq": 1, "payload": {}})
     assert answer.status_code == 401
 
