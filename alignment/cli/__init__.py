@@ -47,9 +47,10 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # What transformers, trl and peft have to tell each other's developers is not for our users.
+    # What the libraries have to tell each other's developers is not for our users.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft, of an adapter's base
+    warnings.filterwarnings("ignore", message="SSR mode is not supported")  # gradio, where it is off anyway
     try:
         check_package()
         app()
