@@ -39,6 +39,9 @@ def delivering(store: Store) -> Iterator[None]:
 
 def deliver_due(store: Store, client: httpx.Client) -> int:
     """Send what is due now, a batch of it; return how many were taken by their receivers."""
+    with store.read() as connection:
+        if not outbox.anything_due(connection, utcnow()):
+            return 0
     with store.write() as tx:
         due = outbox.claim(tx, utcnow(), BATCH)
     with store.read() as connection:

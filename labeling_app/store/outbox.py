@@ -70,6 +70,13 @@ def tell(tx: Connection, now: datetime, judgment_id: int, task_id: int) -> None:
     tx.execute(insert(deliveries).from_select(columns, hooks))
 
 
+def anything_due(connection: Connection, now: datetime) -> bool:
+    """Whether there is something to send; looked at without keeping anybody from writing."""
+    d = deliveries.c
+    due = select(d.id).where(d.delivered_at.is_(None), d.next_at <= now).limit(1)
+    return connection.scalar(due) is not None
+
+
 def claim(tx: Connection, now: datetime, limit: int) -> list[RowMapping]:
     """Take up to `limit` deliveries that are due, oldest first; nobody else gets them for CLAIM."""
     d = deliveries.c
