@@ -1,4 +1,4 @@
-"""`alignkit evaluate`: power, compare, leaderboard, annotations: figures that need no model."""
+"""`alignkit evaluate`: power, verdicts, compare, leaderboard, annotations: figures that need no model."""
 
 import json
 import sys
@@ -101,6 +101,47 @@ def _chance_to_find(n: int, rate: float, how: Any) -> tuple[list[Any], list[str]
     line = f"{n:,} comparisons find a win rate of {rate:g} with a chance of {normal:.3f} by the normal "
     line += f"approximation, {exact:.3f} by the exact sign test"
     return [{"n": n, "rate": rate, "normal": normal, "exact": exact}], [line]
+
+
+@app.command()
+def verdicts(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a finished evaluation.")],
+    seed: Seed = 0,
+) -> None:
+    """All statistics of a finished evaluation again, from its stored verdicts; JSON on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from alignment.evaluation.statistics import stored_figures
+    from alignment.evaluation.stored import read_stored
+
+    result = stored_figures(read_stored(run), seed=seed)
+    heads = [
+        "comparison",
+        "won",
+        "lost",
+        "ties",
+        "win rate",
+        "95% interval",
+        "exact",
+        "equal length",
+        "p (Holm)",
+    ]
+    table = Table(*heads)
+    for name, f in result["comparisons"].items():
+        rate, exact, controlled = f["win_rate"], f["exact"], f["length_controlled"]
+        table.add_row(
+            name.replace("_vs_", " against "),
+            *(f"{f[key]:,}" for key in ("wins", "losses", "ties")),
+            f"{rate['rate']:.3f}",
+            *(f"{i['low']:.3f} to {i['high']:.3f}" for i in (rate, exact)),
+            f"{controlled['rate']:.3f}" if controlled else "–",
+            f"{f['p_holm']:.2g}",
+        )
+    Console(stderr=True).print(table)
+    for remark in result["remarks"]:
+        print(f"note: {remark}", file=sys.stderr)
+    print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 @app.command()

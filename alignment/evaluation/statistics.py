@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alignment.evaluation.stored import Outcomes, Stored, read_lengths
 from alignment.stats import (
     comparisons_needed,
+    decided_at,
     exact_win_rate,
     explained_by_length,
+    holm,
     length_controlled,
     looks,
     mean_over_seeds,
@@ -28,6 +31,7 @@ from alignment.stats import (
 )
 from alignment.stats.intervals import group_sums
 
+FORMAT = 1
 LOOKS = 100  # points of the confidence sequence that are kept
 
 
@@ -51,8 +55,8 @@ def comparison_figures(
     - length_controlled {rate, low, high, n, length_effect, strength, sd, explains_the_result} or None
     - power {prompts, ties, smallest_rate, smallest_rate_exactly, needed}: the win rate that so many prompts
       with such a share of ties show with 80% (None: no rate), and the prompts that the measured one needs
-    - sequential {n, rate, low, high, evidence, decided} a list each, and decided_at: had one looked after
-      every prompt, in random order; the first number of prompts at which the test was decided, or None
+    - sequential {n, rate, low, high, evidence, decided} a list each, for up to 100 looks at the prompts in
+      random order, and decided_at: the number of prompts after which one could have stopped, or None
     - over_seeds {value, low, high, n} or None: the interval over seeds and prompts; n seeds
     """
     won = np.asarray(outcomes, dtype=np.float64)
@@ -75,6 +79,44 @@ def comparison_figures(
         "sequential": _sequential(sums / sizes, seed),
         "over_seeds": None if seeds is None else _over_seeds(won, names, np.asarray(seeds), seed),
     }
+
+
+def stored_figures(run: Stored, *, seed: int = 0) -> dict[str, Any]:
+    """All figures of a finished evaluation again, from what it stored: no model, no judge.
+
+    {format, run, judge, unread, comparisons: {name: `comparison_figures` and p_holm}, remarks}.
+    """
+    lengths = read_lengths(run)
+    figures = {
+        name: comparison_figures(c.outcomes, c.prompts, *_lengths_of(c, lengths), seed=seed)
+        for name, c in run.comparisons.items()
+    }
+    for one, p in zip(figures.values(), holm([f["p"] for f in figures.values()]), strict=True):
+        one["p_holm"] = float(p)
+    remarks = [r for name, c in run.comparisons.items() for r in remarks_of(c.a, c.b, figures[name])]
+    if run.unread:
+        remarks.append(f"{run.unread:,} verdicts could not be read and count nowhere.")
+    return {
+        "format": FORMAT,
+        "run": run.folder,
+        "judge": run.judge,
+        "unread": run.unread,
+        "comparisons": figures,
+        "remarks": remarks,
+    }
+
+
+def _lengths_of(
+    judged: Outcomes, lengths: dict[tuple[str, str], list[int]]
+) -> tuple[list[int] | None, list[int] | None]:
+    """Words of both answers of every row, or None where an answer was not kept."""
+    found: list[list[int]] = []
+    for name in (judged.a, judged.b):
+        rows = [lengths.get((name, prompt), ()) for prompt in judged.prompts]
+        if any(k >= len(row) for row, k in zip(rows, judged.samples, strict=True)):
+            return None, None
+        found.append([row[k] for row, k in zip(rows, judged.samples, strict=True)])
+    return found[0], found[1]
 
 
 def power_figures(prompts: int, ties: float, rate: float) -> dict[str, Any]:
@@ -147,14 +189,11 @@ def _for_length(
 
 def _sequential(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
     """values: (prompts,) mean outcome of each, put in a random order."""
-    order = np.random.default_rng(seed).permutation(len(values))
-    # Up to 2,000 prompts a look after each; beyond that, 2,000 looks tell as much.
-    at = np.unique(np.linspace(1, len(values), min(len(values), 2_000)).round().astype(np.int64))
-    found = looks(values[order], at)
-    first = next((look.n for look in found if look.decided), None)
-    kept = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, min(len(found), LOOKS)).astype(int))]
-    columns = {field: [getattr(look, field) for look in kept] for field in kept[0]._fields}
-    return {**columns, "decided_at": first}
+    ordered = values[np.random.default_rng(seed).permutation(len(values))]
+    at = np.unique(np.linspace(1, len(values), min(len(values), LOOKS)).round().astype(np.int64))
+    found = looks(ordered, at)
+    columns = {field: [getattr(look, field) for look in found] for field in found[0]._fields}
+    return {**columns, "decided_at": decided_at(ordered)}
 
 
 def _over_seeds(

@@ -23,22 +23,24 @@ VERDICTS, REPORT, COMPLETIONS = "verdicts.jsonl", "report.json", "completions.js
 
 
 class Outcomes(NamedTuple):
-    """The verdicts of one comparison, a row each: prompt (its key), and 1, 0.5 or 0 for `a`."""
+    """The verdicts of one comparison, a row each: prompt (its key), which answer, and 1, 0.5 or 0 for `a`."""
 
     a: str
     b: str
     prompts: list[str]
+    samples: list[int]
     outcomes: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A finished evaluation. unread: verdicts without an outcome, which count nowhere."""
+    """A finished evaluation. keys: prompt id -> key. unread: verdicts without an outcome."""
 
     folder: str
     judge: str
     models: dict[str, str]
     config: dict[str, Any]
+    keys: dict[str, str]
     comparisons: dict[str, Outcomes]
     unread: int
 
@@ -48,6 +50,7 @@ class _Verdict(msgspec.Struct):
     b: str
     prompt: str
     outcome: float | None
+    sample: int = 0
     control: str | None = None
 
 
@@ -58,7 +61,21 @@ class _Message(msgspec.Struct):
 
 class _Prompt(msgspec.Struct):
     prompt: list[_Message]
-    id: str | None = None
+    id: str
+
+
+class _Source(msgspec.Struct):
+    name: str | None = None
+
+
+class _Completion(msgspec.Struct):
+    content: str | None = None
+    source: _Source | None = None
+
+
+class _Answered(msgspec.Struct):
+    id: str
+    completions: list[_Completion] = []
 
 
 def read_stored(folder: str | Path) -> Stored:
@@ -73,7 +90,7 @@ def read_stored(folder: str | Path) -> Stored:
         raise UserError(f"{place / REPORT} is not JSON ({error}); evaluate again") from None
     config = report.get("config", {})
     keys = _prompt_keys(place / COMPLETIONS)
-    rows: dict[tuple[str, str], tuple[list[str], list[float]]] = {}
+    rows: dict[tuple[str, str], tuple[list[str], list[int], list[float]]] = {}
     unread = 0
     for verdict in _lines(place / VERDICTS, _Verdict):
         if verdict.control is not None:
@@ -81,8 +98,9 @@ def read_stored(folder: str | Path) -> Stored:
         if verdict.outcome is None:
             unread += 1
             continue
-        prompts, outcomes = rows.setdefault((verdict.a, verdict.b), ([], []))
+        prompts, samples, outcomes = rows.setdefault((verdict.a, verdict.b), ([], [], []))
         prompts.append(keys.get(verdict.prompt, verdict.prompt))
+        samples.append(verdict.sample)
         outcomes.append(verdict.outcome)
     if not rows:
         raise UserError(f"{place / VERDICTS} holds no verdict")
@@ -91,7 +109,8 @@ def read_stored(folder: str | Path) -> Stored:
         str(report.get("judge", {}).get("name", "unknown")),
         {str(name): str(path) for name, path in config.get("models", {}).items()},
         config,
-        {f"{a}_vs_{b}": Outcomes(a, b, p, np.array(o)) for (a, b), (p, o) in rows.items()},
+        keys,
+        {f"{a}_vs_{b}": Outcomes(a, b, p, s, np.array(o)) for (a, b), (p, s, o) in rows.items()},
         unread,
     )
 
@@ -111,6 +130,19 @@ def find_stored(folders: Iterable[str | Path]) -> list[Stored]:
     return [read_stored(folder) for folder in found.values()]
 
 
+def read_lengths(run: Stored) -> dict[tuple[str, str], list[int]]:
+    """(model, prompt's key) -> words of each of its answers; empty where the completions were not kept."""
+    path = Path(run.folder) / COMPLETIONS
+    lengths: dict[tuple[str, str], list[int]] = {}
+    if path.is_file():
+        for row in _lines(path, _Answered):
+            for completion in row.completions:
+                if completion.source is not None and completion.source.name is not None:
+                    words = len((completion.content or "").split())
+                    lengths.setdefault((completion.source.name, run.keys[row.id]), []).append(words)
+    return lengths
+
+
 def _prompt_keys(path: Path) -> dict[str, str]:
     """id -> hash of the prompt's text; empty where the completions were not kept."""
     if not path.is_file():
@@ -118,7 +150,6 @@ def _prompt_keys(path: Path) -> dict[str, str]:
     return {
         row.id: prompt_key([{"role": m.role, "content": m.content} for m in row.prompt])
         for row in _lines(path, _Prompt)
-        if row.id is not None
     }
 
 

@@ -19,7 +19,7 @@ from alignment.stats.position import PositionBias, position_bias
 from alignment.stats.power import comparisons_needed, comparisons_needed_exactly, smallest_rate
 from alignment.stats.ranking import Ranking, Standing, rank_models
 from alignment.stats.reward_kl import best_of_n, best_of_n_kl, gao_curve, over_optimised, reward_curve
-from alignment.stats.sequential import Look, looks
+from alignment.stats.sequential import Look, decided_at, looks
 from alignment.stats.tests import holm, sign_test
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "comparisons_needed_exactly",
     "crowd_bradley_terry",
     "dawid_skene",
+    "decided_at",
     "exact_win_rate",
     "explained_by_length",
     "gao_curve",

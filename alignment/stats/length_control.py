@@ -51,7 +51,7 @@ def length_controlled(
     groups: Sequence[Any] | NDArray[Any] | None = None,
     *,
     difficulty: ArrayLike | None = None,
-    resamples: int = 2_000,
+    resamples: int = 1_000,
     level: float = 0.95,
     seed: int = 0,
 ) -> LengthControlled:

@@ -85,7 +85,7 @@ def sign_test_power(n: int, rate: float, *, ties: float = 0.0, alpha: float = 0.
         decided = np.arange(max(0, int(middle - spread)), min(n, int(middle + spread)) + 1)
         log_chance = gammaln(n + 1) - gammaln(decided + 1) - gammaln(n - decided + 1)
         chance = np.exp(log_chance + xlogy(n - decided, ties) + xlog1py(decided, -ties))
-    most = _most_losses(int(decided[-1]), alpha)[decided]
+    most = _most_losses(int(decided[0]), int(decided[-1]), alpha)
     possible = most >= 0
     d, k = decided[possible], most[possible]
     return float((chance[possible] * (bdtr(k, d, p) + bdtrc(d - k - 1, d, p))).sum())
@@ -115,9 +115,10 @@ def smallest_rate(
     return high
 
 
-@lru_cache(maxsize=8)
-def _most_losses_upto(size: int, alpha: float) -> NDArray[np.int64]:
-    n = np.arange(size + 1, dtype=np.float64)
+@lru_cache(maxsize=64)
+def _most_losses(first: int, last: int, alpha: float) -> NDArray[np.int64]:
+    """For each number of decided comparisons first … last, the most losses with p <= alpha; -1: none."""
+    n = np.arange(first, last + 1, dtype=np.float64)
     # The normal quantile is within two of the truth; then step to the largest k with 2 P(X <= k) <= alpha.
     k = np.floor(n / 2.0 + float(ndtri(alpha / 2.0)) * np.sqrt(n) / 2.0) + 2.0
     k = np.minimum(k, np.floor((n - 1.0) / 2.0))
@@ -125,8 +126,3 @@ def _most_losses_upto(size: int, alpha: float) -> NDArray[np.int64]:
         too_many = (k >= 0) & (2.0 * bdtr(np.maximum(k, 0.0), n, 0.5) > alpha)
         k = np.where(too_many, k - 1.0, k)
     return np.maximum(k, -1.0).astype(np.int64)
-
-
-def _most_losses(size: int, alpha: float) -> NDArray[np.int64]:
-    """For each number of decided comparisons 0 … size, the most losses at which p <= alpha; -1 for none."""
-    return _most_losses_upto(1 << max(6, int(size).bit_length()), alpha)[: size + 1]

@@ -48,19 +48,24 @@ def log_stakes(counts: ArrayLike, values: ArrayLike, means: ArrayLike) -> Floats
     """
     seen = np.atleast_2d(np.asarray(counts, dtype=np.float64))
     x = np.asarray(values, dtype=np.float64)
-    m = np.broadcast_to(np.asarray(means, dtype=np.float64), len(seen))
+    m = np.asarray(means, dtype=np.float64)
     # Chebyshev's nodes: equal weights on them are the Beta(1/2, 1/2) distribution.
     b = (1.0 + np.cos((2.0 * np.arange(_BETS) + 1.0) * np.pi / (2.0 * _BETS))) / 2.0
     out = np.empty(len(seen))
     step = max(1, _AT_ONCE // (_BETS * len(x)))
     for start in range(0, len(seen), step):
         here = slice(start, start + step)
-        up, down = x / m[here, None], (1.0 - x) / (1.0 - m[here, None])  # (looks, v)
-        pays = np.log(down[:, :, None] + b * (up - down)[:, :, None])  # (looks, v, bets)
-        log_stake = (seen[here, None, :] @ pays)[:, 0, :]
+        pays = _log_pays(x, m if m.ndim == 0 else m[here, None], b)  # (v, bets), or one a look
+        log_stake = seen[here] @ pays if m.ndim == 0 else (seen[here, None, :] @ pays)[:, 0, :]
         most = log_stake.max(1)
         out[here] = most + np.log(np.exp(log_stake - most[:, None]).mean(1))
     return out
+
+
+def _log_pays(x: Floats, m: Floats, b: Floats) -> Floats:
+    """The logarithm of what bet b pays against m for outcome x: (…, v) by (bets,) to (…, v, bets)."""
+    up, down = x / m, (1.0 - x) / (1.0 - m)
+    return np.log(down[..., None] + b * (up - down)[..., None])
 
 
 def looks(outcomes: ArrayLike, at: ArrayLike | None = None, *, alpha: float = 0.05) -> list[Look]:
@@ -69,16 +74,11 @@ def looks(outcomes: ArrayLike, at: ArrayLike | None = None, *, alpha: float = 0.
     outcomes: (n,) mean outcome of each prompt, in [0, 1], in the order they came. The bounds are those of all
     looks so far together, so they never widen. Raises ValueError for other outcomes, none, or other looks.
     """
-    x = np.asarray(outcomes, dtype=np.float64)
-    if x.ndim != 1 or not x.size or not np.isfinite(x).all() or x.min() < 0.0 or x.max() > 1.0:
-        raise ValueError("need outcomes between 0 and 1, one a prompt, and at least one")
+    x = _checked(outcomes)
     places = np.arange(1, len(x) + 1) if at is None else np.asarray(at, dtype=np.int64)
     if not places.size or places[0] < 1 or places[-1] > len(x) or (np.diff(places) <= 0).any():
         raise ValueError(f"looks are ascending numbers of prompts from 1 to {len(x)}")
-    values, index = np.unique(x, return_inverse=True)
-    counts = np.stack(
-        [np.concatenate([[0], np.cumsum(index == v)])[places] for v in range(len(values))], axis=1
-    ).astype(np.float64)
+    values, counts = _counts(x, places)
     rate = counts @ values / places
     high = np.minimum.accumulate(_bound(counts, values, rate, alpha))
     low = 1.0 - np.minimum.accumulate(_bound(counts[:, ::-1], 1.0 - values[::-1], 1.0 - rate, alpha))
@@ -90,6 +90,31 @@ def looks(outcomes: ArrayLike, at: ArrayLike | None = None, *, alpha: float = 0.
     ]
 
 
+def decided_at(outcomes: ArrayLike, *, alpha: float = 0.05) -> int | None:
+    """The first number of prompts at which the stake against one half reaches 1/alpha, or None.
+
+    outcomes: as for `looks`, which a look after every prompt is; this leaves the bounds out.
+    """
+    x = _checked(outcomes)
+    values, counts = _counts(x, np.arange(1, len(x) + 1))
+    reached = np.flatnonzero(log_stakes(counts, values, 0.5) >= -np.log(alpha))
+    return int(reached[0]) + 1 if len(reached) else None
+
+
+def _checked(outcomes: ArrayLike) -> Floats:
+    x = np.asarray(outcomes, dtype=np.float64)
+    if x.ndim != 1 or not x.size or not np.isfinite(x).all() or x.min() < 0.0 or x.max() > 1.0:
+        raise ValueError("need outcomes between 0 and 1, one a prompt, and at least one")
+    return x
+
+
+def _counts(x: Floats, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """The different values (v,), and how often each has come by each place: (looks, v)."""
+    values, index = np.unique(x, return_inverse=True)
+    seen = [np.concatenate([[0], np.cumsum(index == v)])[places] for v in range(len(values))]
+    return values, np.stack(seen, axis=1).astype(np.float64)
+
+
 def _bound(counts: Floats, values: Floats, rate: Floats, alpha: float) -> Floats:
     """The largest win rate that the stake does not refute, for each look: (looks,).
 
@@ -98,7 +123,7 @@ def _bound(counts: Floats, values: Floats, rate: Floats, alpha: float) -> Floats
     low, high = np.clip(rate, 1e-9, 1.0 - 1e-9), np.full(len(rate), 1.0 - 1e-9)
     limit = -np.log(alpha)
     open_ended = log_stakes(counts, values, high) < limit
-    for _ in range(30):
+    for _ in range(20):  # to 1e-6; the outer end is what is returned
         middle = (low + high) / 2.0
         refuted = log_stakes(counts, values, middle) >= limit
         low, high = np.where(refuted, low, middle), np.where(refuted, middle, high)

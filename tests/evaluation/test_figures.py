@@ -16,8 +16,9 @@ from alignment.cli import app
 from alignment.errors import UserError
 from alignment.evaluation.annotations import annotation_figures, read_annotations
 from alignment.evaluation.standings import compare_runs, leaderboards, markdown
-from alignment.evaluation.statistics import comparison_figures, remarks_of
+from alignment.evaluation.statistics import comparison_figures, remarks_of, stored_figures
 from alignment.evaluation.stored import find_stored, read_stored
+from alignment.stats import holm, win_rate
 
 Rows = list[tuple[str, str, int, float | None]]  # a, b, prompt, outcome
 
@@ -30,7 +31,14 @@ def write_run(folder: Path, rows: Rows, judge: str = "program", first_id: int = 
     (folder / "report.json").write_text(json.dumps({"judge": {"name": judge}, "config": settings}))
     prompts = sorted({i for _, _, i, _ in rows})
     completions = [
-        {"id": f"p{i + first_id}", "prompt": [{"role": "user", "content": f"say {i}"}], "completions": []}
+        {
+            "id": f"p{i + first_id}",
+            "prompt": [{"role": "user", "content": f"say {i}"}],
+            "completions": [
+                {"content": "word " * (10 + (i * (k + 3)) % 17), "source": {"kind": "model", "name": name}}
+                for k, name in enumerate(names)
+            ],
+        }
         for i in prompts
     ]
     (folder / "completions.jsonl").write_text("".join(json.dumps(c) + "\n" for c in completions))
@@ -147,6 +155,35 @@ def test_prompt_order_does_not_matter() -> None:
     assert json.dumps(here["sequential"]) == json.dumps(there["sequential"])
     assert there["win_rate"] == pytest.approx(here["win_rate"])
     assert there["length_controlled"]["low"] == pytest.approx(here["length_controlled"]["low"])
+
+
+def test_a_run_is_computed_again_from_its_verdicts(tmp_path: Path) -> None:
+    rows = (
+        judged("dpo", "sft", 0.9, 150, 0) + judged("sft", "base", 0.0, 150, 1) + [("dpo", "sft", 999, None)]
+    )
+    words = run("verdicts", str(write_run(tmp_path / "run", rows)))
+    result = json.loads(words.stdout)
+    outcomes = [o for a, _, _, o in rows if a == "dpo" and o is not None]
+    names = [f"p{i}" for i in range(150)]
+    mine = result["comparisons"]["dpo_vs_sft"]
+    again = win_rate(outcomes, names)
+    assert {k: mine["win_rate"][k] for k in ("rate", "n", "ties")} == {
+        "rate": again.rate,
+        "n": again.n,
+        "ties": again.ties,
+    }
+    assert mine["win_rate"]["low"] == pytest.approx(again.low)
+    ps = [f["p"] for f in result["comparisons"].values()]
+    assert [f["p_holm"] for f in result["comparisons"].values()] == pytest.approx(list(holm(ps)))
+    assert mine["length_controlled"]["n"] == 150
+    assert result["unread"] == 1
+    assert "With 150 prompts" in words.stderr
+    assert "1 verdicts could not be read" in words.stderr
+    (tmp_path / "run" / "completions.jsonl").unlink()
+    assert (
+        stored_figures(read_stored(tmp_path / "run"))["comparisons"]["dpo_vs_sft"]["length_controlled"]
+        is None
+    )
 
 
 def test_a_leaderboard_of_several_runs(tmp_path: Path) -> None:

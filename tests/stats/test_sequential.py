@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betaln, logsumexp
 
-from alignment.stats import looks, win_rate
+from alignment.stats import decided_at, looks, win_rate
 from alignment.stats.sequential import log_stakes
 
 
@@ -72,6 +72,8 @@ def test_a_true_difference_is_found_and_stays_found() -> None:
     plain = win_rate(outcomes)
     assert widths[-1] > plain.high - plain.low  # peeking costs something
     assert widths[-1] < 2.2 * (plain.high - plain.low)
+    assert decided_at(outcomes) == found[first].n
+    assert decided_at([1, 0] * 50) is None
     some = looks(outcomes, [100, 600])
     assert (some[1].n, some[1].rate) == (600, found[-1].rate)
 
