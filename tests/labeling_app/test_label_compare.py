@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from labeling_app.server import create_app
 from labeling_app.store import people
 from labeling_app.store.database import Store, utcnow
 
+DOCS = Path(__file__).parents[2] / "docs" / "labeling_admin.md"
 SECRETS = ("zebra", "walrus", "temperature")
 
 
@@ -41,7 +43,9 @@ def answers(path: Path, name: str, prompts: range, samples: int = 1, ids: bool =
     return path
 
 
-def test_from_two_files_to_a_win_rate(tmp_path: Path) -> None:
+def test_from_two_files_to_a_win_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     db = f"sqlite:///{tmp_path}/labels.db"
     a = answers(tmp_path / "a.jsonl", "zebra", range(7))
     b = answers(tmp_path / "b.jsonl", "walrus", range(1, 9), ids=False)
@@ -75,9 +79,14 @@ def test_from_two_files_to_a_win_rate(tmp_path: Path) -> None:
     for text in seen:
         assert not [word for word in (*SECRETS, "p-1", "p-2") if word in text]
 
-    run_label("export", tmp_path / "out.jsonl", "--db", db)
+    run_label("export", tmp_path / "compared.jsonl", "--db", db)
+    monkeypatch.chdir(tmp_path)
+    program = re.search(r"```python\n(from alignment.*?)```", DOCS.read_text(), re.DOTALL)
+    assert program is not None
+    exec(program[1])
+    assert "zebra against walrus: WinRate(rate=0.5" in capsys.readouterr().out
     wins = {"zebra": 0.0, "walrus": 0.0}
-    for record in read_records(tmp_path / "out.jsonl"):
+    for record in read_records(tmp_path / "compared.jsonl"):
         assert [completion.source.name for completion in record.completions] == ["zebra", "walrus"]
         assert record.completions[0].source.params == {"temperature": 0.7}
         for judgment in record.judgments:
