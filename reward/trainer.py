@@ -123,10 +123,16 @@ class ComparisonTrainer(RewardTrainer):
         """Metrics of the parts since the last call, which were a batch."""
         values = torch.stack(self._tallies).sum(0).unsqueeze(0)
         self._tallies.clear()
-        means = self.accelerator.gather_for_metrics(values).mean(dim=0).tolist()
+        means = self.accelerator.gather_for_metrics(values).mean(dim=0)
         mode = "train" if training else "eval"
         for name, value in zip(("accuracy", "margin", "mean_reward"), means, strict=True):
-            self._metrics[mode][name].append(value)
+            self._metrics[mode][name].append(value)  # on its device: reading it would wait for the GPU
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's, with the metrics read only now."""
+        for metrics in self._metrics.values():
+            metrics.update({name: [float(value) for value in values] for name, values in metrics.items()})
+        super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """transformers' own length grouping draws a new order after a resume; ours repeats it."""

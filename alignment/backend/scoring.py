@@ -171,7 +171,8 @@ class HttpScorer:
         self.url = url.rstrip("/")
         token = os.environ.get(TOKEN)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.client = httpx.Client(timeout=timeout, headers=headers)
+        patient = httpx.HTTPTransport(retries=5)  # of connecting, as when the service is starting anew
+        self.client = httpx.Client(timeout=timeout, headers=headers, transport=patient)
         self.name = str(self._ask("GET", "/health")["name"])
 
     def score(

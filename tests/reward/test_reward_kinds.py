@@ -168,7 +168,7 @@ def test_parts_add_up_to_the_batch(make: Any, tmp_path: Path, toy_model: str, lo
         loss_value = trainer.training_step(trainer.model, batch)
         flat = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
         gradients.append(torch.cat([flat, loss_value.reshape(1)]))
-        metrics.append({name: values.pop() for name, values in trainer._metrics["train"].items()})
+        metrics.append({name: float(values.pop()) for name, values in trainer._metrics["train"].items()})
         trainer.model.eval()
     assert torch.allclose(*gradients, atol=1e-6)
     assert gradients[0].abs().max() > 1e-3

@@ -197,7 +197,7 @@ def test_the_methods_of_trl_that_are_overridden() -> None:
     """design/training.md 15."""
     from trl import RewardTrainer
 
-    for name in ("compute_loss", "_get_train_sampler", "_prepare_dataset"):
+    for name in ("compute_loss", "_get_train_sampler", "_prepare_dataset", "log"):
         ours, theirs = (inspect.signature(getattr(cls, name)) for cls in (ComparisonTrainer, RewardTrainer))
         assert list(ours.parameters) == list(theirs.parameters)
     assert "self._metrics[mode]" in inspect.getsource(RewardTrainer.compute_loss)
