@@ -77,8 +77,9 @@ def forget_task(
     found = tx.execute(wanted).first()
     if found is None:
         raise UserError(f'the project has no task "{external_id}"')
-    # Locked in the order in which everybody locks: assignments, then the task.
-    tx.execute(select(assignments.c.id).where(assignments.c.task_id == found.id).with_for_update())
+    # Everybody's requests begin with a lock on the person. With all of them held nobody is in the midst of
+    # leasing or judging this task, and its assignments can be changed after it without a deadlock.
+    tx.execute(select(annotators.c.id).order_by(annotators.c.id).with_for_update())
     task = tx.execute(wanted.with_for_update()).one()
     if not task.sha256:
         raise UserError(f'task "{external_id}" is forgotten already')

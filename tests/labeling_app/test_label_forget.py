@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from labeling_helpers import add_people, add_tasks, make_records
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from alignment.data.files import fingerprint, read_records
 from alignment.errors import UserError
@@ -179,3 +182,38 @@ def test_the_last_admin_is_not_forgotten(store: Store) -> None:
         tx.execute(update(annotators).values(role="admin"))
     with store.write() as tx, pytest.raises(UserError, match="last active admin"):
         forget.forget_person(tx, utcnow(), "anna")
+
+
+def test_forgetting_while_people_work(any_store: Store) -> None:
+    """Nobody waits for anybody for ever, and a forgotten text stays away whatever was on its way."""
+    found = add_people(any_store, *(f"worker-{number}" for number in range(6)))
+    add_tasks(any_store, 12, overlap=6)
+
+    def work(person: Any) -> int:
+        done = 0
+        while True:
+            with any_store.write() as tx:
+                task = queue.lease_task(tx, person["id"], utcnow())
+            if task is None:
+                return done
+            answer = Answer([1, 2, 3], rationale=f"about {task['task_id']} by {person['login']}")
+            with (
+                contextlib.suppress(Refusal),
+                any_store.write() as tx,
+            ):  # it was forgotten while it was judged
+                judging.submit(tx, person, task["public_id"], uuid4().hex, 1, answer, utcnow())
+                done += 1
+
+    with ThreadPoolExecutor(6) as pool:
+        workers = [pool.submit(work, person) for person in found]
+        for number in range(12):
+            with any_store.write() as tx:
+                forget.forget_task(tx, utcnow(), 1, f"record-{number}")
+        judged = sum(worker.result(timeout=60) for worker in workers)
+    with any_store.write() as tx:
+        forget.forget_person(tx, utcnow(), "worker-0")
+    left = everything(any_store)
+    assert ("about " in left, "Question" in left) == (False, False)
+    with any_store.read() as connection:
+        audit.verify(connection)
+        assert connection.scalar(select(func.count()).select_from(judgments)) == judged
