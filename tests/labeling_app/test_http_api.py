@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -243,3 +244,37 @@ def test_the_api_describes_itself(store: Store) -> None:
     assert "unsafe" not in page.headers["content-security-policy"]
     for path in described["paths"]:
         assert path in page.text
+
+
+def test_a_reader_misses_nothing_that_is_written_meanwhile(any_store: Store) -> None:
+    found = add_people(any_store, *(f"worker-{number}" for number in range(4)))
+    add_tasks(any_store, 10, overlap=4)
+    client = client_of(any_store)
+
+    def work(person: Any) -> None:
+        for _ in range(10):
+            judge(any_store, person, [1, 2, 3])
+
+    told: list[tuple[str, str]] = []
+    after, idle = 0, False
+    with ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(work, person) for person in found]
+        while not idle:
+            idle = all(worker.done() for worker in workers)  # looked at before the last read
+            page = client.get("/v1/projects/default/judgments", params={"after": after, "limit": 3}).json()
+            told += [(one["task"], one["judgment"]["by"]) for one in page["judgments"]]
+            idle = idle and not page["judgments"]
+            after = page["next"]
+        for worker in workers:
+            worker.result()
+    assert len(told) == len(set(told)) == 40
+
+
+def test_two_that_add_the_same_tasks_add_them_once(any_store: Store) -> None:
+    client = client_of(any_store, write=True)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: post(client, lines(20), create=True), range(2)))
+    for answer in answers:
+        assert answer.status_code in (200, 409)
+    again = post(client, lines(20)).json()
+    assert (again["added"], again["present"]) == (0, 20)
