@@ -111,7 +111,7 @@ def database(kind: str) -> Iterator[str]:
 def crowd(server: Server, out: Path, people: int, pace: float, seconds: float) -> subprocess.Popen[str]:
     """Start the annotators. They end by themselves, when the last one has the answer it waits for."""
     words = ["--headless", "--only-summary", "-H", server.base, "-u", people, "-r", people / RAMP]
-    words += ["-t", f"{RAMP + seconds:.0f}s", "--stop-timeout", 60, "--exit-code-on-error", 0]
+    words += ["-t", f"{seconds:.0f}s", "--stop-timeout", 60, "--exit-code-on-error", 0]
     environment = {"CROWD_OUT": str(out), "CROWD_PACE": str(pace), "CROWD_PASSWORD": PASSWORD}
     return subprocess.Popen(
         [sys.executable, "-m", "locust", "-f", str(CROWD), *map(str, words)],
@@ -266,7 +266,9 @@ def main() -> None:
     parser.add_argument("--db", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--pace", type=float, default=8.0, help="seconds from a person's action to the next")
-    parser.add_argument("--seconds", type=float, default=600.0, help="of load, after all have signed in")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="of load, in the first 60 of which people sign in"
+    )
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--size", type=int, default=200_000, help="tasks of the part size")

@@ -71,7 +71,7 @@ resample prompts; differences are pair by pair. Rankings against pairs: on the q
 
 LABELING_WORDS = """\
 `make bench-labeling`: `alignkit label serve` and locust side by side on one machine. 200 people sign in
-within a minute, load the page, and then do one thing every 8 seconds for ten minutes: change ranks (a draft
+within a minute, load the page, and do one thing every 8 seconds, ten minutes in all: change ranks (a draft
 is saved), submit and get the next task, or look at what they judged before. Four outputs a task, with
 Markdown, tables, code and formulas; three judgments a task; commits are on the disk when they are answered
 (PostgreSQL with fsync). Times are the clients', from the request to the whole answer. After each run the
