@@ -50,6 +50,7 @@ ANNOTATORS = {
     ("POST", "/api/assignments/{public_id}/skip"),
     ("GET", "/api/history"),
     ("GET", "/api/pace"),
+    ("GET", "/api/pace"),
     ("GET", "/api/assignments/{public_id}"),
     ("GET", "/api/assignments/{public_id}/guideline/{version}"),
     ("POST", "/api/start/consent"),
