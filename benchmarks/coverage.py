@@ -61,11 +61,11 @@ def one_cell(n: int, rate: float, tie: float, rng: np.random.Generator) -> dict[
     }
 
 
-def over_seeds(seeds: int, rng: np.random.Generator) -> dict[str, Any]:
+def over_seeds(seeds: int, sd: float, rng: np.random.Generator) -> dict[str, Any]:
     """Interval over seeds and prompts, against one over the prompts of the mean alone; 500 evaluations."""
     prompts, runs, both, alone = 300, 500, 0, 0
     for i in range(runs):
-        effect = 0.6 + 0.04 * rng.normal(size=(seeds, 1))
+        effect = 0.6 + sd * rng.normal(size=(seeds, 1))
         hard = 0.15 * rng.normal(size=prompts)
         table = (rng.random((seeds, prompts)) < np.clip(effect + hard, 0, 1)).astype(float)
         found = mean_over_seeds(table, resamples=2_000, seed=i)
@@ -74,6 +74,7 @@ def over_seeds(seeds: int, rng: np.random.Generator) -> dict[str, Any]:
         alone += plain.low <= 0.6 <= plain.high
     return {
         "seeds": seeds,
+        "sd": sd,
         "prompts": prompts,
         "both": both / runs,
         "prompts_only": alone / runs,
@@ -160,7 +161,7 @@ def main(out: Path) -> None:
         ).stdout.strip(),
         "runs": RUNS,
         "cells": cells,
-        "seeds": [over_seeds(s, rng) for s in (3, 5, 10)],
+        "seeds": [over_seeds(s, sd, rng) for sd in (0.04, 0.1) for s in (3, 5, 10)],
         "length": [for_length(n, rng) for n in (100, 300, 1_000)],
         "peeking": peeking(2_000),
         "sequence": [sequence(rate, rng) for rate in (0.5, 0.55, 0.6)],

@@ -100,7 +100,7 @@ SEQUENCE_WORDS = """\
 The confidence sequence: the share that hold the true rate at all looks together (20% ties, 1,000 prompts,
 a look at every tenth), and the median number of prompts after which one half was refuted."""
 SEEDS_WORDS = """\
-Several training seeds (standard deviation 0.04 in win rate, 300 prompts each): intervals over seeds and
+Several training seeds, 300 prompts each; sd: how much seeds differ in win rate. Intervals over seeds and
 prompts, and intervals that resample prompts alone and so miss the next seed."""
 LENGTH_WORDS = """\
 Length control where strength is 0.3 and the length effect 1.2 (log-odds): the mean controlled rate beside
@@ -396,7 +396,10 @@ def coverage(result: dict[str, Any]) -> str:
         ]
         for s in result["sequence"]
     ]
-    seeds = [[str(s["seeds"]), f"{s['both']:.3f}", f"{s['prompts_only']:.3f}"] for s in result["seeds"]]
+    seeds = [
+        [str(s["seeds"]), f"{s['sd']:g}", f"{s['both']:.3f}", f"{s['prompts_only']:.3f}"]
+        for s in result["seeds"]
+    ]
     length = [
         [f"{x['n']:,}", f"{x['true']:.3f}", f"{x['mean']:.3f}", f"{x['coverage']:.3f}"]
         for x in result["length"]
@@ -412,7 +415,7 @@ def coverage(result: dict[str, Any]) -> str:
             SEQUENCE_WORDS,
             table(["win rate", "coverage", "stopped at"], sequence),
             SEEDS_WORDS,
-            table(["seeds", "seeds and prompts", "prompts alone"], seeds),
+            table(["seeds", "sd", "seeds and prompts", "prompts alone"], seeds),
             LENGTH_WORDS,
             table(["prompts", "true", "mean", "coverage"], length),
             f"The over-optimisation flag, where the proxy rises over {flags['checkpoints']} checkpoints and "
