@@ -11,10 +11,12 @@ export function dialog(label, ...children) {
 }
 
 export function helpDialog(rows) {
+  const half = Math.ceil(rows.length / 2);
+  const table = (part) => h("table", {}, h("tbody", {}, part.map(([keys, what]) => h("tr", {}, h("th", { scope: "row" }, keys.map((one) => (one === "…" ? " … " : key(one)))), h("td", {}, what)))));
   const node = dialog(
     "Keyboard help",
-    h("h2", {}, "Keys"),
-    h("table", {}, h("tbody", {}, rows.map(([keys, what]) => h("tr", {}, h("th", { scope: "row" }, keys.map((one) => (one === "…" ? " … " : key(one)))), h("td", {}, what))))),
+    h("h2", { tabindex: "-1", autofocus: true }, "Keys"),
+    h("div", { class: "rb-keys" }, table(rows.slice(0, half)), table(rows.slice(half))),
     h("p", { class: "rb-soft" }, "Every judgment is in the database before the page says “Saved”; work in progress is kept as you go."),
     h("div", { class: "rb-actions" }, button("Close", () => node.close(), true)),
   );

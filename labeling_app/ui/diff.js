@@ -4,14 +4,18 @@ const MOST = 800; // words put in or left out; texts further apart are not "near
 const NEAR = 0.6; // share of words in common from which a comparison word by word says something
 
 // Words, spaces and signs, in the languages that write without spaces too; joined they are the text again.
+function segments(text) {
+  return [...new Intl.Segmenter(undefined, { granularity: "word" }).segment(text)];
+}
+
 function pieces(text) {
-  return [...new Intl.Segmenter(undefined, { granularity: "word" }).segment(text)].map(({ segment }) => segment);
+  return segments(text).map(({ segment }) => segment);
 }
 
 // The share of words that both have, however they are ordered: 0 to 1.
 export function similarity(a, b) {
   const counts = new Map();
-  const [one, two] = [a, b].map((text) => pieces(text).filter((word) => word.trim()));
+  const [one, two] = [a, b].map((text) => segments(text).filter(({ isWordLike }) => isWordLike).map(({ segment }) => segment));
   for (const word of one) counts.set(word, (counts.get(word) ?? 0) + 1);
   let common = 0;
   for (const word of two) {
@@ -19,7 +23,7 @@ export function similarity(a, b) {
     if (left) common += 1;
     counts.set(word, left - 1);
   }
-  return one.length + two.length ? (2 * common) / (one.length + two.length) : 1;
+  return one.length + two.length ? (2 * common) / (one.length + two.length) : Number(a === b);
 }
 
 export function nearlySame(a, b) {

@@ -15,7 +15,7 @@ export function makeDrag(view, drop, allowed) {
   function watch(handle, index) {
     handle.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || !event.isPrimary || now || !allowed()) return;
-      now = { handle, index, pointer: event.pointerId, x: event.clientX, y: event.clientY, startX: event.clientX, startY: event.clientY, ghost: null, target: null };
+      now = { handle, index, pointer: event.pointerId, touch: event.pointerType === "touch", x: event.clientX, y: event.clientY, startX: event.clientX, startY: event.clientY, ghost: null, target: null };
       handle.setPointerCapture(event.pointerId);
     });
     handle.addEventListener("pointermove", (event) => {
@@ -82,7 +82,7 @@ export function makeDrag(view, drop, allowed) {
   }
 
   function end(dropped) {
-    const { ghost, target, index, frame, handle, pointer } = now;
+    const { ghost, target, index, frame, handle, pointer, touch } = now;
     now = null;
     if (handle.hasPointerCapture(pointer)) handle.releasePointerCapture(pointer);
     if (!ghost) return;
@@ -95,7 +95,10 @@ export function makeDrag(view, drop, allowed) {
     const swallow = (event) => (event.preventDefault(), event.stopPropagation());
     addEventListener("click", swallow, { capture: true, once: true });
     setTimeout(() => removeEventListener("click", swallow, true));
-    if (dropped && target) drop(index, target);
+    if (!dropped || !target) return;
+    // A drop replaces the chip; Chromium loses the next tap if that goes before its touch has ended.
+    if (touch) setTimeout(() => drop(index, target));
+    else drop(index, target);
   }
 
   return { watch, active: () => Boolean(now?.ghost) };
