@@ -46,6 +46,18 @@ def leave() -> None:
     (OUT / "requests.json").write_text(json.dumps(requests))
 
 
+def is_whole(answer: Any, path: str) -> bool:
+    """Whether all of the answer came: a server that is killed may have sent its head alone, and to the page,
+    too, that is no answer."""
+    if not path.startswith("/api/"):
+        return True
+    try:
+        answer.json()
+    except (ValueError, TypeError, OSError):
+        return False
+    return True
+
+
 class Annotator(FastHttpUser):
     """One person at the annotate page. A task takes one to three changes of the ranks, then the submit."""
 
@@ -120,7 +132,7 @@ class Annotator(FastHttpUser):
         """Send until there is an answer that is no 5xx; every failure is noted under the request's name."""
         for attempt in count():
             with self.client.request(method, path, name=name, catch_response=True, **options) as answer:
-                if 0 < answer.status_code < 400:
+                if 0 < answer.status_code < 400 and is_whole(answer, path):
                     answer.success()
                     return answer
                 answer.failure(f"{answer.status_code} {answer.error or answer.text}"[:300])
