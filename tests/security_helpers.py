@@ -17,6 +17,24 @@ from labeling_app.store.models import login_failures, metadata
 
 SITE = "http://labels.test"
 KEY = "0123456789abcdef"
+# Opens the dialogs that come after a task with a known answer and after a change of the guideline.
+OPEN_DIALOGS = """async ({ text, html }) => {
+    const { changeDialog, feedbackDialog } = await import('/ui/dialogs.js');
+    const { difference } = await import('/ui/diff.js');
+    const form = { dimensions: [{ name: 'd', label: text }] };
+    const task = { outputs: [{ letter: 'A' }, { letter: 'B' }], form };
+    const work = { ranks: [1, 2], allBad: false, ratings: { d: [1, 1] } };
+    const ratings = { d: [1, 2] };
+    const known = { right: false, expected: [2, 1], ratings, practice: null, explanation_html: html };
+    for (const node of [
+        feedbackDialog(known, task, work, () => {}),
+        changeDialog(difference(text, `new ${text}`), 1, { version: 2, html }),
+        changeDialog(null, 1, { version: 2, html }),
+    ]) {
+        document.querySelector('.rb').append(node);
+        node.showModal();
+    }
+}"""
 SAMPLES = {"version": "1", "name": "default", "token": "x" * 43}
 
 

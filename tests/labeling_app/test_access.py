@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from labeling_helpers import PASSWORD, Visitor, add_people, add_tasks, make_records
-from security_helpers import client_of, session_of
+from security_helpers import OPEN_DIALOGS, client_of, session_of
 from sqlalchemy import update
 
 from alignment.data.records import Completion, Message, Record
@@ -178,12 +178,10 @@ def test_pairs_ratings_and_the_screens_before(visit: Any, store: Store) -> None:
         page.get_by_role("button", name=go_on).click()
         expect(page.get_by_role("heading", name=heading)).to_have_count(0)
     page.wait_for_selector('.rb[data-ready="task"]')
-    page.evaluate(
-        """() => import('/ui/dialogs.js').then(({ feedbackDialog }) => { const node = feedbackDialog(
-        { right: false, expected: [2, 1], explanation_html: '<p>Because.</p>' }, ['A', 'B'], () => {});
-        document.querySelector('.rb').append(node); node.showModal(); })"""
-    )
-    assert faults(page) == []
+    page.evaluate(OPEN_DIALOGS, {"text": "Helpful, and harmless", "html": "<p>Because.</p>"})
+    for _ in range(3):
+        assert faults(page) == []
+        page.keyboard.press("Escape")
     with store.write() as tx:
         tx.execute(update(projects).values(active=False))
     reload(visitor)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from labeling_helpers import Visitor
-from security_helpers import client_of, session_of
+from security_helpers import OPEN_DIALOGS, client_of, session_of
 from sqlalchemy import insert, select, update
 from xss_payloads import PAYLOADS
 
@@ -168,14 +168,10 @@ def test_the_annotate_page(visit: Any, store: Store) -> None:
             page.keyboard.press("Enter")
             expect(page.locator(".rb-status")).to_have_text("Saved.")
             page.wait_for_function("() => document.querySelector('.rb').dataset.busy === 'false'")
-    page.evaluate(
-        """html => import('/ui/dialogs.js').then(({ feedbackDialog }) => { const node = feedbackDialog(
-        { right: true, expected: null, explanation_html: html }, ['A'], () => {});
-        document.querySelector('.rb').append(node); node.showModal(); })""",
-        render(EVERY),
-    )
+    page.evaluate(OPEN_DIALOGS, {"text": EVERY, "html": render(EVERY)})
     watch.look(".rb")
-    page.keyboard.press("Escape")
+    for _ in range(3):
+        page.keyboard.press("Escape")
     page.keyboard.press("h")
     expect(page.locator(".rb-past")).to_have_count((len(PAYLOADS) - 1) // 8)
     watch.look(".rb")
