@@ -75,7 +75,8 @@ within a minute, load the page, and do one thing every 8 seconds, ten minutes in
 is saved), submit and get the next task, or look at what they judged before. Four outputs a task, with
 Markdown, tables, code and formulas; three judgments a task; commits are on the disk when they are answered
 (PostgreSQL with fsync). Times are the clients', from the request to the whole answer. After each run the
-database is compared with the clients' journals."""
+database is compared with the clients' journals. In the figures here both databases' ten minutes ran at the
+same time on the same cores, and kills and sizes on a machine that others used too."""
 LOAD_HEAD = "database,people,requests/s,errors,peak MB,MB at the end,CPU s,judgments".split(",")
 KILLS = {
     "acknowledged": "judgments acknowledged",
