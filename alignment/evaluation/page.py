@@ -47,6 +47,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
         page.points(report["warnings"])
     _win_rates(page, evidence, report)
     _models(page, evidence, report)
+    _slices(page, report)
     _judges(page, report)
     _checks(page, evidence, report)
     _training(page, evidence, report)
@@ -75,6 +76,11 @@ def _win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
     page.table(
         ["comparison", "win rate", "95% interval", "won", "tied", "lost", "sign test p"], rows, tones=tones
     )
+    beside = [
+        [_title(name), _at_equal_length(figures), _power(figures), _peeked(figures)]
+        for name, figures in report["statistics"].items()
+    ]
+    page.table(["comparison", "at equal length", "could have seen", "had one stopped early"], beside)
     marks = [(_title(name), r["rate"], r["low"], r["high"]) for name, r in report["win_rate"].items()]
     low = min([0.4, *(m[2] for m in marks)])
     page.figure(
@@ -94,6 +100,27 @@ def _win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
         "judge. The sign test is exact and two-sided, over prompts, with Holm's correction for several "
         "comparisons."
     )
+
+
+def _at_equal_length(figures: dict[str, Any]) -> str:
+    """The win rate that a regression on the difference in length leaves."""
+    controlled = figures["length_controlled"]
+    if controlled is None:
+        return "–"
+    share, interval = _shares(controlled)
+    return f"{share} [{interval}]"
+
+
+def _power(figures: dict[str, Any]) -> str:
+    """The least win rate that so many prompts show with 80% chance."""
+    least = figures["power"]["smallest_rate_exactly"]
+    return "nothing: too few prompts" if least is None else f"a win rate of {percent(least)} or more"
+
+
+def _peeked(figures: dict[str, Any]) -> str:
+    """What an anytime-valid test says, looked at after every prompt."""
+    at = figures["sequential"]["decided_at"]
+    return "not decided" if at is None else f"decided after {at:,} prompts"
 
 
 def _models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
@@ -156,6 +183,25 @@ def _models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
         page.figure(
             plots.intervals(likely_rows, x_label="nats a token", title="Log-likelihood under the base"),
             f"Log-likelihood of the answers under the frozen {base}. A large fall means unusual language.",
+        )
+
+
+def _slices(page: Page, report: dict[str, Any]) -> None:
+    """Win rates by tag of the prompts, where they have tags."""
+    if not report["slices"]:
+        return
+    page.heading("By kind of prompt")
+    for name in report["win_rate"]:
+        rates = {tag: rates[name] for tag, rates in report["slices"].items() if name in rates}
+        page.figure(
+            plots.intervals(
+                [(tag, r["rate"], r["low"], r["high"]) for tag, r in rates.items()],
+                reference=0.5,
+                bounds=(0.0, 1.0),
+                x_label="share of comparisons won",
+                title=f"{_title(name)}, by tag",
+            ),
+            f"{_title(name)}: win rates on the prompts of each tag. One interval in twenty misses by chance.",
         )
 
 

@@ -20,7 +20,9 @@ from alignment.errors import UserError
 from alignment.evaluation import metrics
 from alignment.evaluation.answers import Prompt, answer_records, is_file
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
+from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
+from alignment.evaluation.statistics import remarks_of
 from alignment.evaluation.verdict import Judged, claim, rate_of, sign_tests
 from alignment.stats import bootstrap_interval
 
@@ -66,6 +68,12 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         "warnings": [],
         "win_rate": {name: rate._asdict() for name, rate in rates.items()},
         "sign_test": tests,
+        "statistics": {
+            name: statistics_of(judged, evidence.collected.answers, seed)
+            for name, judged in evidence.judged.items()
+        },
+        "slices": slices_of(evidence.judged, evidence.prompts, seed),
+        "contamination": contamination_of(config.models, evidence.prompts),
         "stages": {name: _model_figures(evidence, name) for name in config.models},
         "controls": _controls(evidence),
         "judge": {
@@ -262,11 +270,18 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
                 f"{a} beats {b} almost as often ({100 * shuffled['rate']:.0f}%) when answers are judged "
                 "against other prompts: the win may have little to do with what was asked."
             )
+        found += remarks_of(a, b, {**report["statistics"][name], "win_rate": rate})
         length = controls["length"][name]
         if rate["low"] > 0.5 and length["low"] > 0 and (length["longer_won"] or 0) >= 0.75:
             found.append(
                 f"Length may explain the win of {a} over {b}: its answers are {length['value']:.1f} words "
                 f"longer, and the longer answer won {100 * length['longer_won']:.0f}% of the time."
+            )
+    for name, held in report["contamination"].items():
+        if held["prompts"]:
+            found.append(
+                f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that {name} "
+                f"was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
             )
     stages = report["stages"]
     cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}

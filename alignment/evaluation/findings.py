@@ -1,0 +1,94 @@
+"""What stands beside the win rates in report.json: statistics of each comparison, slices, contamination."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignment.backend.runs import read_run
+from alignment.data.contamination import Evaluation
+from alignment.data.files import read_records
+from alignment.data.records import Message, Record
+from alignment.errors import UserError
+from alignment.evaluation.answers import Answers, Prompt
+from alignment.evaluation.statistics import comparison_figures
+from alignment.evaluation.verdict import Judged, rate_of
+
+LEAST = 10  # prompts of a slice that gets a win rate
+NAMED = 20  # contaminated prompts whose ids are kept
+
+
+def statistics_of(judged: Sequence[Judged], answers: Mapping[str, Answers], seed: int) -> dict[str, Any]:
+    """`comparison_figures` of a comparison without its win rate, which stands in `win_rate`."""
+    lengths = [
+        [len(answers[name][j.prompt][j.sample].text.split()) for j in judged]
+        for name in (judged[0].a, judged[0].b)
+    ]
+    figures = comparison_figures([j.outcome for j in judged], [j.prompt for j in judged], *lengths, seed=seed)
+    return {key: value for key, value in figures.items() if key != "win_rate"}
+
+
+def slices_of(
+    judged: Mapping[str, Sequence[Judged]], prompts: Sequence[Prompt], seed: int
+) -> dict[str, dict[str, Any]]:
+    """The win rates on the prompts of each tag, {tag: {comparison: {rate, low, high, n, ties}}}.
+
+    Tags of fewer than LEAST prompts are left out. Each interval is one of many: some miss by chance.
+    """
+    counts = Counter(tag for prompt in prompts for tag in prompt.tags)
+    found: dict[str, dict[str, Any]] = {}
+    for tag in sorted(tag for tag, count in counts.items() if count >= LEAST):
+        rows = {
+            name: [j for j in verdicts if tag in prompts[j.prompt].tags] for name, verdicts in judged.items()
+        }
+        found[tag] = {name: rate_of(some, seed)._asdict() for name, some in rows.items() if some}
+    return found
+
+
+def contamination_of(models: Mapping[str, str], prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Which of these prompts the training data of each model holds, as far as its runs tell and are here.
+
+    {model: {"prompts": how many at least, "ids": the first NAMED of them, "files": data read, "missing": data
+    that is named but not here}}; models that are no run directories are left out. A prompt is contaminated if
+    a run of 13 of its words, or the whole of a shorter one, is in the data (alignment/data/contamination.py).
+    """
+    known = Evaluation(Record([Message(**m) for m in p.messages], id=p.id) for p in prompts)
+    held: dict[str, set[str] | None] = {}
+    found = {}
+    for name, path in models.items():
+        files = _training_data(path)
+        if files is None:
+            continue
+        for file in files:
+            if file not in held:
+                held[file] = _contaminated(file, known)
+        ids = set().union(*(held[file] or () for file in files))
+        found[name] = {
+            "prompts": len(ids),
+            "ids": [p.id for p in prompts if p.id in ids][:NAMED],
+            "files": [file for file in files if held[file] is not None],
+            "missing": [file for file in files if held[file] is None],
+        }
+    return found
+
+
+def _training_data(path: str, depth: int = 8) -> list[str] | None:
+    """Data that a run and its parents were trained on; None for what is no run directory."""
+    if not (Path(path) / "run.json").is_file():
+        return None
+    state = read_run(path)
+    files = list(state["data"])
+    for parent in state["parents"] if depth else ():
+        files += _training_data(parent, depth - 1) or []
+    return list(dict.fromkeys(files))
+
+
+def _contaminated(file: str, known: Evaluation) -> set[str] | None:
+    """Ids of the prompts that a file holds; None where it cannot be read any more."""
+    try:
+        overlaps = [known.overlap(record) for record in read_records(file)]
+    except UserError:
+        return None
+    return {overlap.evaluation for overlap in overlaps if overlap}

@@ -1,0 +1,102 @@
+"""Slices by tag, prompts that were trained on, and the statistics that stand beside the win rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from alignment.data.files import write_records
+from alignment.data.records import Completion, Message, Record, Source
+from alignment.evaluation import stage
+
+LONG = "Please explain in a few plain words why the moon seems to follow a car at night, number"
+
+
+def record(number: int, **meta: Any) -> Record:
+    """`ours` names what is asked for on even numbers, `base` on odd ones."""
+    texts = {
+        "ours": "A cat sat." if number % 2 == 0 else "A dog.",
+        "base": "A cat ran." if number % 2 else "No.",
+    }
+    completions = [Completion(content=text, source=Source("model", name)) for name, text in texts.items()]
+    prompt = [Message("user", f"Write one sentence about a cat, number {number}.")]
+    return Record(prompt, id=f"p{number}", completions=completions, meta=meta)
+
+
+def evaluated(folder: Path, records: list[Record], **changes: Any) -> dict[str, Any]:
+    file = folder / "answers.jsonl"
+    write_records(file, records, overwrite=True)
+    values = {
+        "models": {"ours": str(file), "base": str(file)},
+        "comparisons": [["ours", "base"]],
+        "prompts": [str(file)],
+        "judge": {"kind": "program"},
+        "run": {"dir": str(folder / "run")},
+    }
+    return stage.run(stage.Config.model_validate(values | changes))["metrics"]
+
+
+def test_slices_by_tag(tmp_path: Path) -> None:
+    even = [record(2 * i, tags=["even"]) for i in range(12)]
+    odd = [record(2 * i + 1, tags=["odd", "all"]) for i in range(10)]
+    few = [record(100 + i, tags=["few"]) for i in range(3)]
+    report = evaluated(tmp_path, [*even, *odd, *few])
+    assert set(report["slices"]) == {"all", "even", "odd"}
+    assert report["slices"]["even"]["ours_vs_base"]["rate"] == 1.0
+    assert report["slices"]["odd"]["ours_vs_base"] == report["slices"]["all"]["ours_vs_base"]
+    assert report["slices"]["odd"]["ours_vs_base"]["rate"] == 0.0
+    assert report["slices"]["odd"]["ours_vs_base"]["n"] == 10
+    assert "By kind of prompt" in (tmp_path / "run/report.html").read_text()
+
+
+def test_statistics_beside_the_win_rate(tmp_path: Path) -> None:
+    report = evaluated(tmp_path, [record(i) for i in range(30)])
+    figures = report["statistics"]["ours_vs_base"]
+    assert (figures["wins"], figures["losses"], figures["ties"]) == (15, 15, 0)
+    assert figures["exact"]["low"] < report["win_rate"]["ours_vs_base"]["rate"] < figures["exact"]["high"]
+    assert figures["sequential"]["decided_at"] is None
+    assert any(
+        "is found with 80% chance only from a win rate of" in warning for warning in report["warnings"]
+    )
+    page = (tmp_path / "run/report.html").read_text()
+    assert "at equal length" in page
+    assert "not decided" in page
+
+
+def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
+    """By a model's own data or its parent's; what is not here any more is said to be missing."""
+    records = [record(i) for i in range(3)]
+    records += [
+        Record([Message("user", f"{LONG} {i}")], id=f"long{i}", completions=records[0].completions)
+        for i in (1, 2)
+    ]
+    seen = Record([Message("user", f"So: {LONG} nothing")], completions=[Completion("x")])
+    write_records(tmp_path / "seen.jsonl", [seen])
+    write_records(
+        tmp_path / "parents.jsonl", [Record([Message("user", "write ONE sentence about a cat, number 2")])]
+    )
+    folders = {}
+    for name, data, parents in (
+        ("sft", "parents.jsonl", {}),
+        ("dpo", "seen.jsonl", {str(tmp_path / "sft"): {}}),
+    ):
+        (tmp_path / name).mkdir()
+        files = {str(tmp_path / data): "f", str(tmp_path / f"gone-{name}.jsonl"): "g"}
+        state = {"stage": name, "status": "complete", "seconds": 1.0, "data": files, "parents": parents}
+        (tmp_path / name / "run.json").write_text(json.dumps(state))
+        folders[name] = str(tmp_path / name)
+
+    from alignment.evaluation.answers import read_prompts
+    from alignment.evaluation.findings import contamination_of
+
+    write_records(tmp_path / "prompts.jsonl", records)
+    prompts, _ = read_prompts([str(tmp_path / "prompts.jsonl")], None)
+    found = contamination_of({**folders, "tiny": "tiny"}, prompts)
+    assert set(found) == {"sft", "dpo"}
+    assert (found["sft"]["prompts"], found["sft"]["ids"]) == (1, ["p2"])
+    assert found["dpo"]["prompts"] == 2
+    assert found["dpo"]["ids"][0] == "p2"
+    assert found["dpo"]["ids"][1].startswith("long")
+    missing = [Path(file).name for file in found["dpo"]["missing"]]
+    assert missing == ["gone-dpo.jsonl", "gone-sft.jsonl"]
