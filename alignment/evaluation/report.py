@@ -280,8 +280,8 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     for name, held in report["contamination"].items():
         if held["prompts"]:
             found.append(
-                f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that {name} "
-                f"was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
+                f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that "
+                f"{name} was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
             )
     stages = report["stages"]
     cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}

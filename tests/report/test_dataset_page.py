@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,20 +99,16 @@ def test_the_length_bias_of_real_judgments_is_shown(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (360, "light")])
-def test_the_page_fits_the_window(tmp_path: Path, toy_records: Toy, width: int, scheme: str) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not installed")
+def test_the_page_fits_the_window(
+    tmp_path: Path, toy_records: Toy, chromium: Any, width: int, scheme: str
+) -> None:
     file = build_page(overview(toy_records(60)), "toy").write(tmp_path / "page.html")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text))
-        page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.locator("figure svg").count() >= 4
-        assert page.locator(".verdict").first.bounding_box()["y"] < 250
-        assert problems == []
-        browser.close()
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("figure svg").count() >= 4
+    assert page.locator(".verdict").first.bounding_box()["y"] < 250
+    assert problems == []
+    page.close()
