@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment.backend.chat import ensure_pad
+from alignment.backend.chat import ensure_pad, say_once
 from alignment.backend.ensembles import FILE, read_ensemble, write_ensemble
 from alignment.backend.heads import score_at_last_token, unwrap
 from alignment.errors import UserError
@@ -47,6 +47,7 @@ def resolve_model_path(path: str) -> str:
         raise UserError(f"{path} holds no model: no config.json, adapter_config.json or run.json in it")
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UserError(f"no model at {path}: the folder does not exist")
+    say_once(f"{path} is no folder here: it is taken for a model of the Hugging Face hub")
     return path
 
 

@@ -23,6 +23,7 @@ def add_user(
     from labeling_app.store import audit, people
     from labeling_app.store.database import Store, utcnow
 
+    people.checked_role(role)  # before a password is asked for
     store = Store(db, create=True)
     password, passwords = _password(password_stdin), people.Passwords()
     with store.write() as tx:
