@@ -10,9 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from labeling_helpers import add_people, run_label
 
+from alignment.backend.config import load_config
 from alignment.data.files import read_records, write_records
 from alignment.data.records import Completion, Message, Record, Source
 from alignment.errors import UserError
+from alignment.evaluation import stage
 from labeling_app.auth import COOKIE
 from labeling_app.server import create_app
 from labeling_app.store import people
@@ -43,9 +45,7 @@ def answers(path: Path, name: str, prompts: range, samples: int = 1, ids: bool =
     return path
 
 
-def test_from_two_files_to_a_win_rate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_two_files_to_a_win_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = f"sqlite:///{tmp_path}/labels.db"
     a = answers(tmp_path / "a.jsonl", "zebra", range(7))
     b = answers(tmp_path / "b.jsonl", "walrus", range(1, 9), ids=False)
@@ -81,10 +81,18 @@ def test_from_two_files_to_a_win_rate(
 
     run_label("export", tmp_path / "compared.jsonl", "--db", db)
     monkeypatch.chdir(tmp_path)
-    program = re.search(r"```python\n(from alignment.*?)```", DOCS.read_text(), re.DOTALL)
-    assert program is not None
-    exec(program[1])
-    assert "zebra against walrus: WinRate(rate=0.5" in capsys.readouterr().out
+    config = re.search(r"```yaml\n(stage: evaluate.*?)```", DOCS.read_text(), re.DOTALL)
+    assert config is not None
+    Path("people.yaml").write_text(config[1].replace("dpo", "zebra").replace("sft", "walrus"))
+    metrics = stage.run(load_config(stage.Config, "people.yaml"))["metrics"]
+    assert metrics["win_rate"]["zebra_vs_walrus"] | {"low": 0, "high": 0} == {
+        "rate": 0.5,
+        "low": 0,
+        "high": 0,
+        "n": 6,
+        "ties": 0,
+    }
+    assert metrics["judge"]["name"] == "one person"
     wins = {"zebra": 0.0, "walrus": 0.0}
     for record in read_records(tmp_path / "compared.jsonl"):
         assert [completion.source.name for completion in record.completions] == ["zebra", "walrus"]
