@@ -71,7 +71,7 @@ def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
         Record([Message("user", f"{LONG} {i}")], id=f"long{i}", completions=records[0].completions)
         for i in (1, 2)
     ]
-    seen = Record([Message("user", f"So: {LONG} nothing")], completions=[Completion("x")])
+    seen = Record([Message("user", f"So: {LONG} nothing")], completions=[Completion(content="x")])
     write_records(tmp_path / "seen.jsonl", [seen])
     write_records(
         tmp_path / "parents.jsonl", [Record([Message("user", "write ONE sentence about a cat, number 2")])]
