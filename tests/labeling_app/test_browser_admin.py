@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def rank_all(page: Any, best_first: bool) -> None:
 def invite(page: Any) -> str:
     page.get_by_role("link", name="Accounts").click()
     page.get_by_role("button", name="Make an invitation").click()
-    shown = page.get_by_label("Invitation link")
+    shown = page.get_by_role("textbox", disabled=True)  # beside "Invitation link"
     expect(shown).to_be_visible()
     return str(shown.input_value())
 
@@ -76,8 +77,11 @@ def test_from_no_project_to_an_export(staff: Any, visit: Any, store: Store, tmp_
     page.goto("/admin/")
     expect(page.get_by_text("No projects yet")).to_be_visible()
     page.get_by_role("link", name="New project").click()
-    page.get_by_label("Name").fill("essays")
+    # What the page's own event fills in is there: from now on it hears clicks.
+    expect(page.get_by_role("textbox", name="Guideline")).to_have_value(re.compile("."))
+    page.get_by_label("Name", exact=True).fill("essays")
     page.get_by_role("button", name="Make the project").click()
+    expect(page.get_by_role("link", name="Import its tasks")).to_be_visible()
     page.get_by_role("link", name="Import its tasks").click()
     expect(page.get_by_role("heading", name="Import", exact=True)).to_be_visible()
     with page.expect_file_chooser() as chooser:
