@@ -74,7 +74,7 @@ class FunctionScorer:
         module, _, name = path.partition(":")
         try:
             self.function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"reward function {path!r} cannot be found ({error}); write module:function, with the module "
                 "where Python finds it (PYTHONPATH)"

@@ -80,6 +80,8 @@ def test_a_mistake_in_the_config_is_told_in_a_second(
         (["reward.path=null"], "reward.path is missing"),
         (["more_rewards=[{weight: 2}]"], r"more_rewards\[0\].path is missing"),
         (["reward.path=null", "reward.function=nowhere:f"], r"'nowhere:f' cannot be found"),
+        (["reward.path=null", "reward.function=.here:f"], r"'.here:f' cannot be found"),
+        (["reward.path=null", "reward.function=:f"], r"':f' cannot be found"),
         (["trainer.generation_batch_size=24"], "16 prompts do not fill one rollout of 24"),
         (["max_prompt_length=5"], "16 of 16 prompts are over max_prompt_length 5"),
         (["trainer.max_completion_length=500"], "but the model holds 512: set max_prompt_length"),
