@@ -1,0 +1,112 @@
+"""Training: memory, speed and accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sections.common import interval, origin, table
+
+MEMORY_WORDS = """\
+`python benchmarks/memory.py JSON`: what preflight says before a model is loaded, beside the peak of PyTorch's
+allocator over three optimiser steps, on random models of two sizes and of a third ("unseen") that the
+estimate was not fitted to."""
+
+
+MEMORY_HEAD = [
+    "model",
+    "stage",
+    "weights",
+    "checkpointing",
+    "rows × tokens",
+    "estimate, GiB",
+    "peak, GiB",
+    "ratio",
+]
+
+
+def memory(result: dict[str, Any]) -> str:
+    """The memory estimate beside the measured peak."""
+    rows = [
+        [
+            case["shape"],
+            case["stage"],
+            "LoRA" if case["lora"] else "full",
+            "yes" if case["checkpointing"] else "no",
+            f"{case['rows']} × {case['length']}",
+            f"{case['estimate'] / 2**30:.2f}",
+            f"{case['peak'] / 2**30:.2f}",
+            f"{case['ratio']:.3f}",
+        ]
+        for case in result["cases"]
+    ]
+    ratios = [case["ratio"] for case in result["cases"]]
+    return "\n\n".join(
+        [
+            "## The memory estimate before loading",
+            f"{MEMORY_WORDS}\nOver these {len(ratios)} cases the estimate is {min(ratios):.2f} to "
+            f"{max(ratios):.2f} times the peak. {origin(result)}",
+            table(MEMORY_HEAD, rows),
+        ]
+    )
+
+
+SPEED_WORDS = """\
+`python benchmarks/reward_speed.py`: reward models on GPT-4's judgments of long answers, the same pairs once,
+at the same learning rate, batch and length limit, beside TRL's RewardTrainer as it comes and at its better
+settings; no recomputation of activations on any side, the trainer's own loop timed, a process each. Accuracy
+is on prompts that nobody trained on, by one scorer."""
+
+
+def reward_speed(result: dict[str, Any]) -> str:
+    """Reward training beside TRL's."""
+    rows = [
+        [
+            name,
+            ", ".join(f"{key}={value}" for key, value in found["options"].items()),
+            f"{found['pairs_per_second']:.1f}",
+            "–" if found["peak_gib"] is None else f"{found['peak_gib']:.1f}",
+            interval(found["accuracy"]),
+        ]
+        for name, found in result["variants"].items()
+        if "error" not in found
+    ]
+    failed = [name for name, found in result["variants"].items() if "error" in found]
+    times = f" The best of ours is {result['times_the_best_peer']:.2f} times the best of TRL's." * (
+        "times_the_best_peer" in result
+    )
+    told = f" Could not run: {', '.join(failed)}." if failed else ""
+    head = ["trainer", "options", "pairs/s", "peak GPU memory, GiB", "held-out accuracy"]
+    lines = f"{result['rows']['train']:,} pairs of {result['model']}.{times}{told} {origin(result)}"
+    return "\n\n".join(
+        ["## Training a reward model, beside TRL", f"{SPEED_WORDS}\n{lines}", table(head, rows)]
+    )
+
+
+HH_WORDS = """\
+`python benchmarks/hh_reward.py`: HH-RLHF's harmless test split, judged by people; folds by prompt, each model
+a mean over seeds, beside a Bradley-Terry model on TF-IDF of words and pairs of words. Intervals are 95% and
+resample prompts; differences are pair by pair. Rankings against pairs: on the quickstart's rankings."""
+
+
+def hh_reward(result: dict[str, Any]) -> str:
+    """Reward models on people's judgments."""
+    people, ranked = result["people"], result["rankings"]
+
+    def over(values: dict[str, Any], kind: str) -> str:
+        return interval(values[kind]) if kind in values else "–"
+
+    rows = [
+        [kind, interval(value), over(people["over TF-IDF"], kind), over(people["over plain"], kind)]
+        for kind, value in people["accuracy"].items()
+    ]
+    others = [[kind, interval(value)] for kind, value in ranked["accuracy"].items()]
+    others.append(["rankings less pairs", interval(ranked["rankings over pairs"])])
+    lines = f"{people['pairs']:,} pairs, {result['folds']} folds, {result['seeds']} seeds, {result['model']}."
+    return "\n\n".join(
+        [
+            "## Reward models on people's judgments",
+            f"{HH_WORDS}\n{lines} {origin(result)}",
+            table(["model", "accuracy", "over TF-IDF", "over plain"], rows),
+            table(["loss", "accuracy on held-out rankings"], others),
+        ]
+    )
