@@ -1,8 +1,9 @@
 """How often the intervals hold the truth, by simulation: `python benchmarks/coverage.py [OUT.json]`.
 
 Every cell simulates whole evaluations of independent prompts with a known win rate and share of ties, and
-counts the intervals that hold the rate. Besides: intervals over training seeds, length control, the
-sequential test looked at after every prompt, and the over-optimisation flag. Ten minutes on one core; seeded.
+counts the intervals that hold the rate; without ties the same is counted out at every rate. Besides:
+intervals over training seeds, length control, the sequential test looked at after every prompt, and the
+over-optimisation flag. Ten minutes on one core; seeded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import bdtr, expit
+from scipy.stats import binom
 
 from alignment.data.files import atomic_output
 from alignment.stats import (
@@ -33,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "coverage.json"
 SIZES, RATES, TIES = (50, 200, 500, 1_000), (0.5, 0.6, 0.75, 0.9), (0.0, 0.2, 0.5)
 RUNS = 4_000
+BANDS = ((0.5, 0.9), (0.9, 0.95), (0.95, 0.99))  # true win rates, from above the first to the second
+LEAST = 0.935
 
 
 @cache
@@ -59,6 +63,31 @@ def one_cell(n: int, rate: float, tie: float, rng: np.random.Generator) -> dict[
         "bootstrap_width": float(width[0]),
         "exact_width": float(width[1]),
     }
+
+
+def without_ties(n: int) -> list[dict[str, Any]]:
+    """Coverage at every true rate in steps of 0.0005, counted out over the binomial, by band of rates.
+
+    below: the share of a band's rates at which the bootstrap holds the truth less often than LEAST.
+    """
+    wins = np.arange(n + 1)
+    found = np.array([intervals(int(w), 0, n) for w in wins])  # (n + 1, 2 kinds, 2 ends)
+    bands = []
+    for low, high in BANDS:
+        rates = np.arange(low + 0.0005, high + 1e-9, 0.0005)[:, None, None]
+        held = (found[..., 0] <= rates + 1e-9) & (rates - 1e-9 <= found[..., 1])  # (rates, n + 1, 2)
+        coverage = np.einsum("rw,rwk->kr", binom.pmf(wins, n, rates[:, 0]), held)
+        bands.append(
+            {
+                "n": n,
+                "above": low,
+                "to": high,
+                "below": float((coverage[0] < LEAST).mean()),
+                "bootstrap": float(coverage[0].min()),
+                "exact": float(coverage[1].min()),
+            }
+        )
+    return bands
 
 
 def over_seeds(seeds: int, sd: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -161,6 +190,7 @@ def main(out: Path) -> None:
         ).stdout.strip(),
         "runs": RUNS,
         "cells": cells,
+        "without_ties": [band for n in SIZES[1:] for band in without_ties(n)],
         "seeds": [over_seeds(s, sd, rng) for sd in (0.04, 0.1) for s in (3, 5, 10)],
         "length": [for_length(n, rng) for n in (100, 300, 1_000)],
         "peeking": peeking(2_000),
