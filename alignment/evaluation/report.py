@@ -18,7 +18,7 @@ from alignment.backend.runs import read_run
 from alignment.data.files import atomic_output, write_records
 from alignment.errors import UserError
 from alignment.evaluation import metrics
-from alignment.evaluation.answers import Prompt, answer_records, is_file
+from alignment.evaluation.answers import Answers, Prompt, answer_records, is_file
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
 from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
@@ -51,6 +51,11 @@ class Evidence:
     @property
     def judged(self) -> dict[str, list[Judged]]:
         return self.opinions[0].judged
+
+    @property
+    def ordered(self) -> dict[str, Answers]:
+        """The answers in the order in which the config names the candidates."""
+        return {name: self.collected.answers[name] for name in self.config.models}
 
 
 def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,201 @@
+"""The page's figures: win rates and what stands beside them, the candidates, kinds of prompt, training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignment.evaluation import metrics
+from alignment.evaluation.phrases import shares, spread, title
+from alignment.report import plots
+from alignment.report.page import Page
+from alignment.report.text import number, percent, seconds
+
+if TYPE_CHECKING:
+    from alignment.evaluation.report import Evidence
+
+# The figure that says most about a stage's training, the first that its log has.
+CURVES = {
+    "score": "mean score of the reward model",
+    "reward": "mean reward",
+    "rewards/accuracies": "share of pairs ordered as judged",
+    "accuracy": "share of pairs ordered as judged",
+    "loss": "loss",
+}
+
+
+def win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
+    page.heading("Win rates")
+    rows, tones = [], []
+    for verdict in report["verdict"]:
+        name = verdict["comparison"]
+        judged = evidence.judged[name]
+        rate, test = report["win_rate"][name], report["sign_test"][name]
+        won, lost = (sum(j.outcome == o for j in judged) for o in (1.0, 0.0))
+        p = "< 0.0001" if test["p_holm"] < 1e-4 else number(test["p_holm"])
+        rows.append([title(name), *shares(rate), won, rate["ties"], lost, p])
+        tones.append(verdict["tone"])
+    page.table(
+        ["comparison", "win rate", "95% interval", "won", "tied", "lost", "sign test p"], rows, tones=tones
+    )
+    beside = [
+        [title(name), _at_equal_length(figures), _power(figures), _peeked(figures)]
+        for name, figures in report["statistics"].items()
+    ]
+    page.table(["comparison", "at equal length", "could have seen", "had one stopped early"], beside)
+    marks = [(title(name), r["rate"], r["low"], r["high"]) for name, r in report["win_rate"].items()]
+    low = min([0.4, *(m[2] for m in marks)])
+    page.figure(
+        plots.intervals(
+            marks, reference=0.5, bounds=(low, 1.0), x_label="share of comparisons won", title="Win rates"
+        ),
+        "Win rates, a tie counted as half, with 95% intervals. The dashed line is one half: no difference.",
+    )
+    lengths = {name: metrics.words(answers) for name, answers in evidence.ordered.items()}
+    page.figure(
+        plots.histogram(lengths, x_label="words", title="Length of the answers"),
+        "Length of the answers. The upright line is the mean; each row has its own height.",
+    )
+    page.text(
+        "Intervals are percentile bootstrap intervals over prompts (10,000 resamples). They say how much the "
+        "figures would move with other prompts of this kind, not with another training seed or another "
+        "judge. The sign test is exact and two-sided, over prompts, with Holm's correction for several "
+        "comparisons."
+    )
+
+
+def _at_equal_length(figures: dict[str, Any]) -> str:
+    """The win rate that a regression on the difference in length leaves."""
+    controlled = figures["length_controlled"]
+    if controlled is None:
+        return "–"
+    share, interval = shares(controlled)
+    return f"{share} [{interval}]"
+
+
+def _power(figures: dict[str, Any]) -> str:
+    """The least win rate that so many prompts show with 80% chance."""
+    least = figures["power"]["smallest_rate_exactly"]
+    return "nothing: too few prompts" if least is None else f"a win rate of {percent(least)} or more"
+
+
+def _peeked(figures: dict[str, Any]) -> str:
+    """What an anytime-valid test says, looked at after every prompt."""
+    at = figures["sequential"]["decided_at"]
+    return "not decided" if at is None else f"decided after {at:,} prompts"
+
+
+def models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
+    page.heading("The candidates")
+    rows = []
+    for name in evidence.config.models:
+        f = report["stages"][name]
+        kl = "–" if f["kl"] is None else f"{spread(f['kl_interval'])} from {f['parent']}"
+        words, score, likely = f["words"], f["score"], f["log_likelihood_under_base"]
+        rows.append(
+            [
+                name,
+                kl,
+                "–" if words is None else number(words["value"]),
+                percent(f["eos_rate"]),
+                "–" if score is None else spread(score),
+                "–" if likely is None else spread(likely),
+                seconds(f["seconds"]),
+            ]
+        )
+    heads = [
+        "candidate",
+        "KL, nats an answer",
+        "words",
+        "ended",
+        "judge's score",
+        "log-likelihood",
+        "training",
+    ]
+    known = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
+    page.table([heads[i] for i in known], [[row[i] for i in known] for row in rows])
+    base, limit = evidence.config.base, evidence.config.generation.max_new_tokens
+    notes = [
+        f"Ended: the share of answers closed by the model itself, within {limit} tokens where it was sampled."
+    ]
+    if 1 in known:
+        notes.append(
+            "KL: how far the model has moved from the one it was trained from, estimated on its own samples "
+            "at temperature 1, as far as they go (the mean over answers of the summed log-ratio)."
+        )
+    if base:
+        notes.append(f"Log-likelihood: nats a token of the answers under the frozen {base}.")
+    page.text(" ".join(notes))
+    moved = [
+        (f"{name} from {f['parent']}", f["kl"], f["kl_interval"]["low"], f["kl_interval"]["high"])
+        for name, f in report["stages"].items()
+        if f["kl"] is not None
+    ]
+    if moved:
+        page.figure(
+            plots.intervals(moved, reference=0.0, x_label="nats an answer", title="KL from the parent"),
+            "KL from the parent, with 95% intervals.",
+        )
+    likely_rows = [
+        (name, likely["value"], likely["low"], likely["high"])
+        for name in evidence.config.models
+        if (likely := report["stages"][name]["log_likelihood_under_base"])
+    ]
+    if likely_rows:
+        page.figure(
+            plots.intervals(likely_rows, x_label="nats a token", title="Log-likelihood under the base"),
+            f"Log-likelihood of the answers under the frozen {base}. A large fall means unusual language.",
+        )
+
+
+def slices(page: Page, report: dict[str, Any]) -> None:
+    """Win rates by tag of the prompts, where they have tags."""
+    if not report["slices"]:
+        return
+    page.heading("By kind of prompt")
+    for name in report["win_rate"]:
+        rates = {tag: rates[name] for tag, rates in report["slices"].items() if name in rates}
+        page.figure(
+            plots.intervals(
+                [(tag, r["rate"], r["low"], r["high"]) for tag, r in rates.items()],
+                reference=0.5,
+                bounds=(0.0, 1.0),
+                x_label="share of comparisons won",
+                title=f"{title(name)}, by tag",
+            ),
+            f"{title(name)}: win rates on the prompts of each tag. One interval in twenty misses by chance.",
+        )
+
+
+def training(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
+    """One curve a run directory, if its log has one to show."""
+    folders = dict(evidence.config.models)
+    if evidence.config.reward_run:
+        folders["reward"] = evidence.config.reward_run
+    curves = {name: curve for name, folder in folders.items() if (curve := training_curve(folder))}
+    if curves:
+        page.heading("Training")
+    for name, (label, xs, ys) in curves.items():
+        page.figure(
+            plots.lines(
+                {name: (xs, ys)}, x_label="step", y_label=f"{name}: {label}", title=f"{name}: {label}"
+            ),
+            f"{name}, {label} over {seconds(report['stages'][name]['seconds'])} of training.",
+        )
+
+
+def training_curve(folder: str) -> tuple[str, list[float], list[float]] | None:
+    """(what, steps, values) of the first figure of CURVES that metrics.jsonl has; None without two points."""
+    path = Path(folder) / "metrics.jsonl"
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    for key, label in CURVES.items():
+        points = [
+            (row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float) and "step" in row
+        ]
+        if len(points) > 1:
+            return label, [float(x) for x, _ in points], [float(y) for _, y in points]
+    return None
