@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignment.backend.chat import encode, render_text
+from alignment.errors import UserError
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Before a continuation: plain text, or the turns of a chat whose next one the continuation is.
+Context = str | Sequence[Mapping[str, Any]]
 
 # Logits of one batch: at most so many numbers, so that a vocabulary of 128,000 fits too.
 MOST_LOGITS = 1 << 27
@@ -49,6 +55,66 @@ def completion_log_probs(
         if progress is not None:
             progress(len(batch))
     return results
+
+
+def choice_logps(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[tuple[Context, Sequence[str]]],
+    progress: Any = None,
+) -> list[list[LogProb]]:
+    """For each (context, choices) one `LogProb` a choice: log p(choice | context), in nats, without an EOS.
+
+    A context is plain text, to which a choice is joined as it is (begin it with a blank where words are set
+    apart), or messages, whose next turn the choice begins. An empty context "" gives the probability of the
+    choice as a whole text. `progress` gets the number of choices of each batch.
+    Raises UserError, before anything is computed, for an item longer than the model's context.
+    """
+    rows = [continuation_ids(tokenizer, context, text) for context, texts in items for text in texts]
+    numbers = [i for i, (_, texts) in enumerate(items) for _ in texts]
+    room = model.config.get_text_config().max_position_embeddings
+    for i, (prompt, completion) in zip(numbers, rows, strict=True):
+        if len(prompt) + len(completion) > room:
+            raise UserError(
+                f"{tokenizer.name_or_path}: item {i + 1} has {len(prompt) + len(completion):,} tokens with its "
+                f"answer, and the model reads {room:,}; leave it out"
+            )
+    found: list[list[LogProb]] = [[] for _ in items]
+    for i, log_prob in zip(numbers, completion_log_probs(model, rows, progress=progress), strict=True):
+        found[i].append(log_prob)
+    return found
+
+
+def continuation_ids(
+    tokenizer: PreTrainedTokenizerBase, context: Context, text: str
+) -> tuple[list[int], list[int]]:
+    """(ids of the context, ids that `text` adds); a token that spans the two is counted to the text.
+
+    Plain text begins as the tokenizer begins one (with BOS, if it writes that); a chat as its template does.
+    A context without a token becomes BOS, or EOS where there is none: a model needs one to begin from.
+    """
+    if isinstance(context, str):
+        before, start = context, start_ids(tokenizer)
+    else:
+        before, start = render_text(tokenizer, context, open_turn=True), []
+    alone, whole = encode(tokenizer, before), encode(tokenizer, before + text)
+    shared = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), len(alone))
+    prompt = start + whole[:shared]
+    return prompt or [any_start(tokenizer)], whole[shared:]
+
+
+def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer writes before a text: [BOS], or nothing."""
+    first = tokenizer("a")["input_ids"][:1]
+    return list(first) if first == [tokenizer.bos_token_id] else []
+
+
+def any_start(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands before a text which has nothing before it: BOS, else EOS."""
+    token = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if token is None:
+        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no BOS and no EOS: set eos_token")
+    return int(token)
 
 
 def _batch_totals(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
