@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,12 +73,13 @@ def choice_logps(
     """
     rows = [continuation_ids(tokenizer, context, text) for context, texts in items for text in texts]
     numbers = [i for i, (_, texts) in enumerate(items) for _ in texts]
-    room = model.config.get_text_config().max_position_embeddings
+    room = context_size(model)
     for i, (prompt, completion) in zip(numbers, rows, strict=True):
-        if len(prompt) + len(completion) > room:
+        size = len(prompt) + len(completion)
+        if size > room:
             raise UserError(
-                f"{tokenizer.name_or_path}: item {i + 1} has {len(prompt) + len(completion):,} tokens with its "
-                f"answer, and the model reads {room:,}; leave it out"
+                f"{tokenizer.name_or_path}: item {i + 1} has {size:,} tokens with its answer, and the model "
+                f"reads {room:,}; leave it out"
             )
     found: list[list[LogProb]] = [[] for _ in items]
     for i, log_prob in zip(numbers, completion_log_probs(model, rows, progress=progress), strict=True):
@@ -101,6 +103,11 @@ def continuation_ids(
     shared = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), len(alone))
     prompt = start + whole[:shared]
     return prompt or [any_start(tokenizer)], whole[shared:]
+
+
+def context_size(model: Any) -> int:
+    """The most tokens that a model reads at once; as good as endless where its config names no limit."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
