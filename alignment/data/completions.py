@@ -11,6 +11,7 @@ from collections import Counter
 
 from alignment.data.duplicates import plain
 from alignment.data.records import Completion, Message
+from alignment.data.refusals import is_refusal
 
 FAULTS = ("empty", "truncated", "repetitive", "refusal", "copy of the prompt")
 _CUT = ("length", "max_tokens", "model_length")  # how APIs call a reply that ran into its limit
@@ -21,14 +22,6 @@ _OPEN_END = re.compile(r"[\w,;:(\[{–—-]$", re.UNICODE)
 _LISTED = re.compile(r"\s*(?:[-*•|#>]+|\(?\w{1,3}[.):])\s+")
 _TAG = re.compile(r"(?:#\w+|https?://\S+)$")
 _SENTENCE = re.compile(r"\w\w[.!?…](?=\s|$)|[。！？।؟]")
-_REFUSALS = re.compile(
-    r"\b(?:i(?:'m| am) sorry,? but|sorry,? (?:but )?i (?:can(?:no|')t|am unable)|i apologi[sz]e,? but|"
-    r"i(?: can(?:no|')t|(?:'m| am) (?:not able|unable) to|(?: wo|')n't| will not) "
-    r"(?:help|assist|provide|fulfil|comply|answer|create|write|generate|engage|support|do that)|"
-    r"as an ai(?: language)?(?: model| assistant)?,? i (?:can(?:no|')t|am not able to|am unable to|must)|"
-    r"i must (?:decline|refuse)|against my (?:guidelines|programming))"
-)
-REFUSAL_WITHIN = 200  # characters: a refusal says so at its start
 REPEATED_SHARE = 0.5  # of the runs of words
 RUN = 4  # words
 LEAST = 40  # words, fewer repeat by nature
@@ -97,8 +90,3 @@ def repeated_share(text: str) -> float:
         return 0.0
     runs = len(split) - RUN + 1
     return 1 - len(set(zip(*(split[at : at + runs] for at in range(RUN)), strict=True))) / runs
-
-
-def is_refusal(text: str) -> bool:
-    """Whether a reply starts as English refusals do ("I'm sorry, but", "I cannot help", "As an AI …")."""
-    return _REFUSALS.search(text[:REFUSAL_WITHIN].casefold().replace("’", "'")) is not None
