@@ -74,7 +74,7 @@ def attend(
     cache_used: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """An attention function of transformers: query (1, H, T, D), key and value (1, H_kv, T, D) -> (1, T, H, D).
+    """An attention function: query (1, H, T, D), keys and values (1, H_kv, T, D) -> (1, T, H, D), None.
 
     cu_seq_lens_q (B+1,) int32: where sequences of at most max_length_q tokens begin and end; without them it
     is `sdpa`. cache_rows, cache_places (T,): where keys and values go in the module's `cached_keys` and
@@ -100,7 +100,7 @@ def attend(
     return out[None], None
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float | None) -> Tensor:
+def _flash(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float | None) -> Any:
     from torch.nn.attention.varlen import varlen_attn
 
     new: dict[str, Any] = {"window_size": (-1, 0)}  # causal
@@ -174,9 +174,14 @@ def _padded(
     """As `_flash`: rows are filled up on the right, where a causal model does not look."""
     lengths = bounds.diff()
     rows, places = _rows_and_places(lengths, len(q))
-    wide = [x.new_zeros((len(lengths), longest, *x.shape[1:])) for x in (q, k, v)]
-    wide = [w.index_put((rows, places), x).transpose(1, 2) for w, x in zip(wide, (q, k, v), strict=True)]
-    out = scaled_dot_product_attention(*wide, is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=True)
+
+    def wide(x: Tensor) -> Tensor:
+        filled = x.new_zeros((len(lengths), longest, *x.shape[1:]))
+        return filled.index_put((rows, places), x).transpose(1, 2)
+
+    out = scaled_dot_product_attention(
+        wide(q), wide(k), wide(v), is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=True
+    )
     return out.transpose(1, 2)[rows, places]
 
 
@@ -217,14 +222,14 @@ def why_not_packed(model: Any) -> str | None:
         return f"{type(inner).__name__} takes no sequences laid end to end ({str(error).splitlines()[0]})"
     finally:
         backbone.train(training)
-    error = (together - alone.float()).norm() / alone.float().norm()
-    if not error < TOLERANCE:
+    apart = (together - alone.float()).norm() / alone.float().norm()
+    if not apart < TOLERANCE:
         return f"{type(inner).__name__} mixes sequences that are laid end to end"
     return None
 
 
 def compile_layers(model: Any) -> None:
-    """Let torch.compile fuse what is in each layer of the model, in place: one compilation serves all layers."""
+    """Let torch.compile fuse what is in each layer, in place: one compilation serves all layers."""
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.compile(dynamic=True)
