@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sections import datasets, evaluation, labeling, path, training
+from sections import datasets, evaluation, labeling, path, ppo, training
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,6 +23,7 @@ PARTS = {
     "memory": training.memory,
     "reward_speed": training.reward_speed,
     "hh_reward": training.hh_reward,
+    "ppo_speed": ppo.ppo_speed,
     "annotate_50": labeling.annotate,
     "labeling": labeling.labeling,
     "coverage": evaluation.coverage,
