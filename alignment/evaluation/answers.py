@@ -1,31 +1,37 @@
-"""The prompts of an evaluation and the answers to them: read from files, or sampled from models and kept.
+"""The prompts of an evaluation and the answers to them, read from files and written.
 
-Answers of a model are sampled in parts of `PART` prompts, and a part is on disk before the next begins, so
-an evaluation that was stopped goes on where it was.
+A prompt may have follow-ups, as MT-Bench's do: the second turn is asked after a candidate's own first answer.
+A conversation of T turns gives T answers, one after another in the row of its prompt, and each carries what
+was said before it. In files it is one completion of several messages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from alignment.backend.generation.settings import GenerationSection
-from alignment.data.files import SUFFIXES, read_records, write_records
+from alignment.data.detect import check_native
+from alignment.data.files import SUFFIXES, read_records
 from alignment.data.records import Completion, Message, Record, Source, message_dict, record_id
 from alignment.errors import UserError
 
-PART = 256
+
+class FollowUp(NamedTuple):
+    """A later turn of the user's, and the reference for its answer."""
+
+    text: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One prompt; `key` is a hash of its text, the same in every file.
 
-    reference: the record's first demonstration, if it has one; tags: its `meta.tags`.
+    reference: the record's first demonstration, if it has one; tags: its `meta.tags`, or MT-Bench's category;
+    follow_ups: what is asked next, from `meta.follow_ups` or MT-Bench's turns.
     """
 
     id: str
@@ -33,18 +39,53 @@ class Prompt:
     key: str
     reference: str | None = None
     tags: tuple[str, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
+
+    @property
+    def turns(self) -> int:
+        """Answers of one sample."""
+        return 1 + len(self.follow_ups)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion; whether it ended by itself and the ids as sampled, None where that is not known."""
+    """One completion; whether it ended by itself and the ids as sampled, None where that is not known.
+
+    before: the (role, text) turns between the prompt and this answer, the candidate's own earlier answers
+    among them; empty for a first answer.
+    """
 
     text: str
     finished: bool | None = None
     token_ids: list[int] | None = None
+    before: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def turn(self) -> int:
+        """1 for a first answer, 2 for the answer to the first follow-up, …"""
+        return 1 + len(self.before) // 2
 
 
-Answers = list[list[Answer]]  # [prompt][sample]
+Talk = list[Answer]  # the answers of one conversation, by turn
+Answers = list[list[Answer]]  # [prompt][answer]: the turns of the first sample, those of the second, …
+
+
+def asked(prompt: Prompt, answer: Answer) -> list[dict[str, Any]]:
+    """The messages that `answer` replies to."""
+    return [*prompt.messages, *({"role": role, "content": text} for role, text in answer.before)]
+
+
+def said_so_far(prompt: Prompt, talk: Talk) -> tuple[tuple[str, str], ...]:
+    """`before` of the next answer of a conversation: all that follows the prompt, the next follow-up last."""
+    if not talk:
+        return ()
+    last = talk[-1]
+    return (*last.before, ("assistant", last.text), ("user", prompt.follow_ups[last.turn - 1].text))
+
+
+def talks(prompt: Prompt, row: Sequence[Answer]) -> list[Talk]:
+    """The answers to a prompt, apart by sample."""
+    return [list(row[i : i + prompt.turns]) for i in range(0, len(row), prompt.turns)]
 
 
 def is_file(path: str) -> bool:
@@ -57,10 +98,17 @@ def is_endpoint(path: str) -> bool:
     return path.startswith(("http://", "https://"))
 
 
-def prompt_key(messages: Sequence[dict[str, Any]]) -> str:
-    """A hash of the prompt's turns, 24 hex digits."""
-    turns = json.dumps([[m["role"], m["content"]] for m in messages], ensure_ascii=False)
+def prompt_key(messages: Sequence[dict[str, Any]], follow_ups: Sequence[str] = ()) -> str:
+    """A hash of the prompt's turns, 24 hex digits; its follow-ups count as turns of the user's."""
+    said = [[m["role"], m["content"]] for m in messages] + [["user", text] for text in follow_ups]
+    turns = json.dumps(said, ensure_ascii=False)
     return hashlib.blake2b(turns.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def record_key(record: Record) -> str:
+    """The key of the prompt that a record has."""
+    follow_ups = [turn.text for turn in _follow_ups(record)]
+    return prompt_key([message_dict(m) for m in record.prompt], follow_ups)
 
 
 def read_prompts(paths: Sequence[str], most: int | None) -> tuple[list[Prompt], int]:
@@ -68,43 +116,68 @@ def read_prompts(paths: Sequence[str], most: int | None) -> tuple[list[Prompt], 
 
     Raises UserError when the files hold no prompt.
     """
+    check_native(paths)
     prompts: dict[str, Prompt] = {}
     repeated = 0
     for record in read_records(paths):
         messages = [message_dict(m) for m in record.prompt]
         if not messages:
             continue
-        key = prompt_key(messages)
+        key = record_key(record)
         if key in prompts:
             repeated += 1
             continue
         if most is not None and len(prompts) == most:
             break
-        prompts[key] = Prompt(record_id(record), messages, key, _reference(record), _tags(record))
+        prompts[key] = Prompt(
+            record_id(record), messages, key, _reference(record), _tags(record), _follow_ups(record)
+        )
     if not prompts:
         raise UserError(f"{', '.join(paths)}: no record has a prompt")
     return list(prompts.values()), repeated
 
 
 def _reference(record: Record) -> str | None:
-    return record.completions[record.demonstrations[0]].text if record.demonstrations else None
+    if record.demonstrations:
+        return record.completions[record.demonstrations[0]].text
+    return next(iter(_mt_bench(record).get("reference") or ()), None)
 
 
 def _tags(record: Record) -> tuple[str, ...]:
-    tags = record.meta.get("tags", [])
+    tags = record.meta.get("tags", _mt_bench(record).get("category", []))
     return tuple(str(tag) for tag in (tags if isinstance(tags, list) else [tags]))
+
+
+def _follow_ups(record: Record) -> tuple[FollowUp, ...]:
+    """`meta.follow_ups`, a list of texts; or the later turns of a question of MT-Bench with their references.
+
+    Raises UserError for follow-ups that are no texts.
+    """
+    noted = record.meta.get("mt_bench", {})
+    texts = record.meta.get("follow_ups", noted.get("turns", [])[1:])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"record {record_id(record)}: meta.follow_ups is a list of texts, one a turn")
+    references = list(_mt_bench(record).get("reference") or ())[1:]
+    references += [None] * (len(texts) - len(references))
+    return tuple(FollowUp(text, given) for text, given in zip(texts, references, strict=False))
+
+
+def _mt_bench(record: Record) -> dict[str, Any]:
+    """What else MT-Bench says of its question: category and reference (see data/formats/mt_bench.py)."""
+    columns: dict[str, Any] = record.meta.get("mt_bench", {}).get("columns", {})
+    return columns
 
 
 def read_answers(path: str, name: str, prompts: Sequence[Prompt], samples: int) -> Answers:
     """`samples` answers to each prompt from a file of records, matched by the prompt's text.
 
     Where completions name `name` as their source (as completions.jsonl of an evaluation does), only those
-    count. Raises UserError when a prompt has too few.
+    count. For a prompt with follow-ups a completion is a conversation. Raises UserError when a prompt has too
+    few, and for a conversation that is not the prompt's.
     """
     found: dict[str, list[Completion]] = {}
     for record in read_records(path):
-        key = prompt_key([message_dict(m) for m in record.prompt])
-        found.setdefault(key, []).extend(record.completions)
+        found.setdefault(record_key(record), []).extend(record.completions)
     if any(c.source and c.source.name == name for cs in found.values() for c in cs):
         found = {k: [c for c in cs if c.source and c.source.name == name] for k, cs in found.items()}
     lacking = [p.id for p in prompts if len(found.get(p.key, ())) < samples]
@@ -113,75 +186,32 @@ def read_answers(path: str, name: str, prompts: Sequence[Prompt], samples: int) 
             f"models.{name}: {path} has fewer than {samples} completions for {len(lacking)} of "
             f"{len(prompts)} prompts, the first of them {lacking[0]}; use the prompts that it was made from"
         )
-    return [[_answer(c) for c in found[p.key][:samples]] for p in prompts]
+    try:
+        return [[a for c in found[p.key][:samples] for a in read_talk(p, c)] for p in prompts]
+    except UserError as error:
+        raise UserError(f"models.{name}: {path}: {error}") from None
 
 
-def sample_answers(
-    folder: Path,
-    prompts: Sequence[Prompt],
-    samples: int,
-    settings: GenerationSection,
-    name: str,
-    model: Callable[[], tuple[Any, Any]],
-    progress: Callable[[int], Any],
-) -> Answers:
-    """`samples` answers of a model to each prompt; parts that `folder` already holds are read, not made.
-
-    `model` gives (model, tokenizer) and is called only if something is to be made. Part i is sampled with
-    the seed `settings.seed + i`, whatever was made before it. `progress` gets the number of answers of each
-    batch or part that is done.
-    """
-    answers: Answers = []
-    for number, start in enumerate(range(0, len(prompts), PART)):
-        part = prompts[start : start + PART]
-        file = folder / f"part-{number:05}.jsonl"
-        if not file.exists():
-            from alignment.backend.generation import generate
-
-            loaded, tokenizer = model()
-            seeded = settings.model_copy(update={"seed": settings.seed + number})
-            rows = generate(
-                loaded, tokenizer, [p.messages for p in part], seeded, n=samples, progress=progress
-            )
-            made = [[Answer(g.text, g.finished, list(g.token_ids)) for g in row] for row in rows]
-            write_records(file, answer_records(part, {name: made}, {name: _parameters(seeded)}))
-        else:
-            progress(len(part) * samples)
-        answers += [[_answer(c) for c in record.completions] for record in read_records(file)]
-    return answers
-
-
-def asked_answers(
-    url: str,
-    prompts: Sequence[Prompt],
-    samples: int,
-    settings: GenerationSection,
-    api: Any,
-    journal: Path,
-    progress: Callable[[int], Any],
-) -> Answers:
-    """`samples` answers to each prompt from a model behind an address, `url` being ADDRESS#MODEL.
-
-    What the journal holds is not asked again. api: an ApiSection. Raises UserError as `ChatApi.ask` does.
-    """
-    from alignment.backend.chat_api import ChatApi, Journal
-
-    address, _, model = url.partition("#")
-    if not model:
-        raise UserError(f"{url} names no model: write the address, #, and the model's name")
-    asked = ChatApi(address, model, **api.model_dump())
-    warped = {"top_p": settings.top_p} if settings.top_p < 1 else {}
-    replies = asked.ask(
-        [prompt.messages for prompt in prompts],
-        Journal(journal),
-        progress,
-        samples,
-        temperature=settings.temperature,
-        max_tokens=settings.max_new_tokens,
-        seed=settings.seed,
-        **warped,
-    )
-    return [[Answer(reply.text, reply.finished) for reply in row] for row in replies]
+def read_talk(prompt: Prompt, completion: Completion) -> Talk:
+    """The answers of one completion, by turn. Raises UserError if its turns are not those of the prompt."""
+    if prompt.turns == 1:
+        return [Answer(completion.text, completion.meta.get("finished"), completion.meta.get("token_ids"))]
+    said = [(message.role, message.content) for message in completion.turns()]
+    finished, ids = (completion.meta.get(key) or [None] * prompt.turns for key in ("finished", "token_ids"))
+    talk: Talk = []
+    for role, text in said[::2]:
+        if role != "assistant" or len(talk) == prompt.turns:
+            break
+        before = said_so_far(prompt, talk)
+        if before and before[-1] != said[2 * len(talk) - 1]:
+            break
+        talk.append(Answer(text, finished[len(talk)], ids[len(talk)], before))
+    if len(talk) != prompt.turns or len(said) != 2 * prompt.turns - 1:
+        raise UserError(
+            f"prompt {prompt.id} has {prompt.turns} turns: each of its completions needs `messages` of an "
+            "answer, the prompt's next turn word for word, the next answer, and so on"
+        )
+    return talk
 
 
 def answer_records(
@@ -190,21 +220,23 @@ def answer_records(
     """One record a prompt with the completions of every model, each with its source: ready to be labelled."""
     for i, prompt in enumerate(prompts):
         completions = [
-            Completion(
-                id=f"{name}-{k}",
-                content=answer.text,
-                source=Source("model", name, params.get(name, {})),
-                meta={"finished": answer.finished, "token_ids": answer.token_ids},
-            )
+            _completion(talk, f"{name}-{k}", Source("model", name, params.get(name, {})))
             for name, rows in answers.items()
-            for k, answer in enumerate(rows[i])
+            for k, talk in enumerate(talks(prompt, rows[i]))
         ]
-        yield Record([Message(**m) for m in prompt.messages], id=prompt.id, completions=completions)
+        meta = {"follow_ups": [turn.text for turn in prompt.follow_ups]} if prompt.follow_ups else {}
+        messages = [Message(**m) for m in prompt.messages]
+        yield Record(messages, id=prompt.id, completions=completions, meta=meta)
 
 
-def _answer(completion: Completion) -> Answer:
-    return Answer(completion.text, completion.meta.get("finished"), completion.meta.get("token_ids"))
-
-
-def _parameters(settings: GenerationSection) -> dict[str, Any]:
-    return settings.model_dump(exclude={"token_budget"})
+def _completion(talk: Talk, name: str, source: Source) -> Completion:
+    if len(talk) == 1:
+        meta = {"finished": talk[0].finished, "token_ids": talk[0].token_ids}
+        return Completion(id=name, content=talk[0].text, source=source, meta=meta)
+    turns = [*talk[-1].before, ("assistant", talk[-1].text)]
+    return Completion(
+        id=name,
+        messages=[Message(role, text) for role, text in turns],  # type: ignore[arg-type]
+        source=source,
+        meta={"finished": [a.finished for a in talk], "token_ids": [a.token_ids for a in talk]},
+    )

@@ -23,12 +23,13 @@ from alignment.evaluation.answers import (
     Answer,
     Answers,
     Prompt,
+    asked,
     is_endpoint,
     is_file,
     read_answers,
-    sample_answers,
 )
 from alignment.evaluation.likelihood import LogProb, completion_log_probs
+from alignment.evaluation.sampled import answers_wanted, sample_answers
 
 # What a likelihood was computed for: the answers that are judged, or unwarped samples drawn for the KL.
 ANSWERS, KL_SAMPLES = "answers", "kl_samples"
@@ -107,7 +108,7 @@ def collect(
         load = cache(lambda path=paths[name]: _load(path, dtype))
 
         def sampled(what: str, how: GenerationSection, name: str = name, load: Any = load) -> Answers:
-            with Steps(f"{name}: {what.replace('_', ' ')}", len(prompts) * samples) as steps:
+            with Steps(f"{name}: {what.replace('_', ' ')}", answers_wanted(prompts, samples)) as steps:
                 count = Counter(steps)
                 model = lambda: (load(), tokenizers[name])  # noqa: E731
                 return sample_answers(folder / what / name, prompts, samples, how, name, model, count)
@@ -127,7 +128,7 @@ def collect(
                 wanted[child, kind] = done.kl_samples.get(child, done.answers[child])
         if name == base:
             wanted |= {(author, ANSWERS): rows for author, rows in done.answers.items()}
-        with Steps(f"{name}: likelihoods", len(wanted) * len(prompts) * samples) as steps:
+        with Steps(f"{name}: likelihoods", len(wanted) * answers_wanted(prompts, samples)) as steps:
             count = Counter(steps)
             for (author, what), answers in wanted.items():
                 same = author in paths and vocabularies[author] == vocabularies[name]
@@ -145,8 +146,9 @@ def _token_rows(
 
     rows = []
     for prompt, row in zip(prompts, answers, strict=True):
-        ids = render_prompt(tokenizer, prompt.messages)
+        first = render_prompt(tokenizer, prompt.messages)
         for answer in row:
+            ids = render_prompt(tokenizer, asked(prompt, answer)) if answer.before else first
             if as_sampled and answer.token_ids is not None:
                 rows.append((ids, answer.token_ids))
             else:

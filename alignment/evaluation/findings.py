@@ -35,7 +35,8 @@ def slices_of(
 ) -> dict[str, dict[str, Any]]:
     """The win rates on the prompts of each tag, {tag: {comparison: {rate, low, high, n, ties}}}.
 
-    Tags of fewer than LEAST prompts are left out. Each interval is one of many: some miss by chance.
+    Where prompts have follow-ups, each turn of a conversation is a slice too. Tags of fewer than LEAST
+    prompts are left out. Each interval is one of many: some miss by chance.
     """
     counts = Counter(tag for prompt in prompts for tag in prompt.tags)
     found: dict[str, dict[str, Any]] = {}
@@ -44,6 +45,10 @@ def slices_of(
             name: [j for j in verdicts if tag in prompts[j.prompt].tags] for name, verdicts in judged.items()
         }
         found[tag] = {name: rate_of(some, seed)._asdict() for name, some in rows.items() if some}
+    turns = sorted({j.turn for verdicts in judged.values() for j in verdicts})
+    for turn in turns if turns != [1] else []:
+        rows = {name: [j for j in verdicts if j.turn == turn] for name, verdicts in judged.items()}
+        found[f"turn {turn}"] = {name: rate_of(some, seed)._asdict() for name, some in rows.items() if some}
     return found
 
 
@@ -54,7 +59,7 @@ def contamination_of(models: Mapping[str, str], prompts: Sequence[Prompt]) -> di
     that is named but not here}}; models that are no run directories are left out. A prompt is contaminated if
     a run of 13 of its words, or the whole of a shorter one, is in the data (alignment/data/contamination.py).
     """
-    known = Evaluation(Record([Message(**m) for m in p.messages], id=p.id) for p in prompts)
+    known = Evaluation(_whole(p) for p in prompts)
     held: dict[str, set[str] | None] = {}
     found = {}
     for name, path in models.items():
@@ -72,6 +77,12 @@ def contamination_of(models: Mapping[str, str], prompts: Sequence[Prompt]) -> di
             "missing": [file for file in files if held[file] is None],
         }
     return found
+
+
+def _whole(prompt: Prompt) -> Record:
+    """All that a prompt asks, in one record."""
+    later = [Message("user", turn.text) for turn in prompt.follow_ups]
+    return Record([*(Message(**m) for m in prompt.messages), *later], id=prompt.id)
 
 
 def _training_data(path: str, depth: int = 8) -> list[str] | None:

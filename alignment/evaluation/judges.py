@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from alignment.errors import UserError
-from alignment.evaluation.answers import Answer, Prompt
+from alignment.evaluation.answers import Answer, Prompt, asked
 
 Score = Callable[[list[list[dict[str, Any]]], list[str], list[bool]], list[float]]
 
@@ -42,7 +42,7 @@ class ScoreJudge:
     def __init__(self, name: str, statement: str, score: Score) -> None:
         self.name, self.statement = name, statement
         self._score = score
-        self._known: dict[tuple[str, str, bool], float] = {}
+        self._known: dict[tuple[str, Any, str, bool], float] = {}
 
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[Answer], b: Sequence[Answer]) -> list[Verdict]:
         first, second = self.scores(prompts, a), self.scores(prompts, b)
@@ -53,12 +53,11 @@ class ScoreJudge:
 
         Raises UserError for a score that is not a finite number.
         """
-        keys = [(p.key, a.text, a.finished is not False) for p, a in zip(prompts, answers, strict=True)]
-        missing = {k: prompt for k, prompt in zip(keys, prompts, strict=True) if k not in self._known}
+        rows = list(zip(prompts, answers, strict=True))
+        keys = [(p.key, a.before, a.text, a.finished is not False) for p, a in rows]
+        missing = {k: asked(*row) for k, row in zip(keys, rows, strict=True) if k not in self._known}
         if missing:
-            made = self._score(
-                [p.messages for p in missing.values()], [k[1] for k in missing], [k[2] for k in missing]
-            )
+            made = self._score(list(missing.values()), [k[2] for k in missing], [k[3] for k in missing])
             self._known.update(zip(missing, made, strict=True))
         for key, prompt in zip(keys, prompts, strict=True):
             if not math.isfinite(self._known[key]):

@@ -23,6 +23,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 MEANINGS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 PLACES = {"pairwise": ("{prompt}", "{answer_a}", "{answer_b}"), "score": ("{prompt}", "{answer}")}
 
+GOES_ON = (
+    "\n\n[The conversation goes on. Each answer below is the whole of one, with what was asked next. Judge "
+    "it as a whole, and above all its last reply.]"
+)
+
 # Questions (a list of messages each) -> the texts of the replies
 Ask = Callable[[list[list[dict[str, str]]]], list[str]]
 
@@ -47,9 +52,14 @@ class Template:
     def needs_reference(self) -> bool:
         return "{reference}" in self.user
 
-    def question(self, prompt: Prompt, **answers: str) -> list[dict[str, str]]:
-        """The messages that ask for a verdict. Braces in the texts are no places to be filled."""
-        filled = {"prompt": told(prompt.messages), "reference": prompt.reference or "", **answers}
+    def question(self, prompt: Prompt, turn: int = 1, **answers: str) -> list[dict[str, str]]:
+        """The messages that ask for a verdict. Braces in the texts are no places to be filled.
+
+        turn: which of a conversation the answers are; for a later one they tell all of it (`conversation`).
+        """
+        asked = told(prompt.messages) + (GOES_ON if turn > 1 else "")
+        reference = "\n\n".join(text for text in references(prompt, turn) if text)
+        filled = {"prompt": asked, "reference": reference, **answers}
         pattern = re.compile("|".join(re.escape("{" + name + "}") for name in filled))
         user = pattern.sub(lambda match: filled[match[0][1:-1]], self.user)
         system = [{"role": "system", "content": self.system.strip()}] if self.system else []
@@ -127,6 +137,18 @@ def told(messages: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
 
 
+def conversation(answer: Answer) -> str:
+    """An answer as a judge reads it: after a follow-up, with the earlier answers and what was asked next."""
+    headings = {"assistant": "[Reply]", "user": "[Asked next]"}
+    said = "\n\n".join(f"{headings[role]}\n{text}" for role, text in answer.before)
+    return f"{said}\n\n[Last reply]\n{answer.text}" if said else answer.text
+
+
+def references(prompt: Prompt, turn: int) -> list[str | None]:
+    """The reference answers of a conversation's turns up to `turn`."""
+    return [prompt.reference, *(follow_up.reference for follow_up in prompt.follow_ups)][:turn]
+
+
 class LlmJudge:
     """Compares two answers by what a language model says of them."""
 
@@ -146,11 +168,13 @@ class LlmJudge:
     def __call__(self, prompts: Sequence[Prompt], a: Sequence[Answer], b: Sequence[Answer]) -> list[Verdict]:
         """One verdict each; an outcome of None where no verdict could be read."""
         if self.template.needs_reference:
-            lacking = [p.id for p in prompts if not p.reference]
+            lacking = [
+                p.id for p, answer in zip(prompts, a, strict=True) if not all(references(p, answer.turn))
+            ]
             if lacking:
                 raise UserError(
-                    f"prompt {lacking[0]} has no reference answer (a demonstration), which the template "
-                    f"{self.template.name} shows the judge"
+                    f"prompt {lacking[0]} has no reference answer (a demonstration) for each turn, which the "
+                    f"template {self.template.name} shows the judge"
                 )
         return self._by_score(prompts, a, b) if self.template.kind == "score" else self._paired(prompts, a, b)
 
@@ -158,7 +182,8 @@ class LlmJudge:
         questions = []
         for prompt, x, y in zip(prompts, a, b, strict=True):
             for first, second in ((x, y), (y, x)):
-                questions.append(self.template.question(prompt, answer_a=first.text, answer_b=second.text))
+                texts = {"answer_a": conversation(first), "answer_b": conversation(second)}
+                questions.append(self.template.question(prompt, x.turn, **texts))
         read = self._readings(questions)
         verdicts = []
         for i, prompt in enumerate(prompts):
@@ -173,7 +198,9 @@ class LlmJudge:
 
     def _by_score(self, prompts: Sequence[Prompt], a: Sequence[Answer], b: Sequence[Answer]) -> list[Verdict]:
         pairs = [(p, answer) for p, x, y in zip(prompts, a, b, strict=True) for answer in (x, y)]
-        read = self._readings([self.template.question(p, answer=answer.text) for p, answer in pairs])
+        read = self._readings(
+            [self.template.question(p, answer.turn, answer=conversation(answer)) for p, answer in pairs]
+        )
         return [
             Verdict(None, x, y) if x is None or y is None else Verdict(0.5 + 0.5 * ((x > y) - (x < y)), x, y)
             for x, y in zip(read[::2], read[1::2], strict=True)

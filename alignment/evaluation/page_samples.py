@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alignment.evaluation.answers import talks
+from alignment.evaluation.llm_judge import conversation
 from alignment.report.page import Column, Sample
 from alignment.report.text import number
 
@@ -24,14 +26,14 @@ def samples(evidence: Evidence) -> list[Sample]:
     samples = []
     for i in chosen:
         prompt = evidence.prompts[i]
-        answers = {name: rows[i][0] for name, rows in evidence.ordered.items()}
+        answers = {name: talks(prompt, rows[i])[0][-1] for name, rows in evidence.ordered.items()}
         scores = score([prompt] * len(answers), list(answers.values())) if score else [None] * len(answers)
         known = {s for s in scores if s is not None}
         best = max(known) if len(known) > 1 else None  # where all are equal, none stands out
         columns = [
             Column(
                 name,
-                answer.text,
+                conversation(answer),
                 _remark(s, answer.finished),
                 "good" if s is not None and s == best else "plain",
             )

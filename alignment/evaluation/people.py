@@ -14,9 +14,9 @@ from math import isnan
 from typing import Any
 
 from alignment.data.files import read_records
-from alignment.data.records import Judgment, Record, message_dict
+from alignment.data.records import Judgment, Record
 from alignment.errors import UserError
-from alignment.evaluation.answers import Prompt, prompt_key
+from alignment.evaluation.answers import Prompt, record_key
 from alignment.evaluation.verdict import Judged
 from alignment.stats.agreement import pairwise_agreement
 from alignment.stats.reliability import alpha_of, coincidences
@@ -30,7 +30,7 @@ class PeopleJudge:
         self.records: dict[str, list[Record]] = defaultdict(list)
         people = set()
         for record in read_records(path):
-            self.records[prompt_key([message_dict(m) for m in record.prompt])].append(record)
+            self.records[record_key(record)].append(record)
             people |= {judgment.by for judgment in record.judgments}
         if not people:
             raise UserError(f"judge.path: {path} holds no judgment; export it when people have ranked")
@@ -53,7 +53,10 @@ class PeopleJudge:
                 for k, (i, j) in enumerate(zip(ours, theirs, strict=False)):
                     for judgment in record.judgments:
                         for outcome in _outcomes(judgment, i, j):
-                            found.append(Judged(a, b, number, k, number, outcome, None, None))
+                            last = (k + 1) * prompt.turns - 1  # a conversation is judged as a whole
+                            found.append(
+                                Judged(a, b, number, last, number, outcome, None, None, prompt.turns)
+                            )
                             self._said.append(
                                 (f"{a}_vs_{b} {prompt.key} {k}", judgment.by, prompt.key, outcome)
                             )

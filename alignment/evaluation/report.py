@@ -156,19 +156,20 @@ def write_evidence(folder: Path, evidence: Evidence, report: dict[str, Any]) -> 
         for j in rows
     ]
     _write_lines(folder / "verdicts.jsonl", verdicts)
-    numbers = metrics.groups_of(collected.answers[next(iter(config.models))])
+    first = collected.answers[next(iter(config.models))]
+    places = [(evidence.prompts[i].id, k) for i, row in enumerate(first) for k in range(len(row))]
     likelihoods = [
         {
             "model": author,
             "under": under,
             "of": kind,
-            "prompt": evidence.prompts[numbers[i]].id,
-            "sample": i % config.samples_per_prompt,
+            "prompt": prompt,
+            "sample": sample,
             "log_prob": lp.total,
             "tokens": lp.tokens,
         }
         for (author, under, kind), rows in collected.log_probs.items()
-        for i, lp in enumerate(rows)
+        for (prompt, sample), lp in zip(places, rows, strict=True)
     ]
     _write_lines(folder / "likelihoods.jsonl", likelihoods)
     with atomic_output(folder / "report.json", overwrite=True) as temporary:

@@ -19,8 +19,9 @@ from typing import Any
 from alignment.backend.progress import Steps
 from alignment.backend.runs import open_run
 from alignment.data.files import atomic_output
-from alignment.evaluation.answers import asked_answers, is_endpoint, is_file
+from alignment.evaluation.answers import is_endpoint, is_file
 from alignment.evaluation.config import Config
+from alignment.evaluation.sampled import answers_wanted, asked_answers
 
 
 def run(config: Config, judge: Any = None) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     settings = config.generation.model_copy(update={"seed": config.run.seed + config.generation.seed})
     for name, url in config.models.items():
         if is_endpoint(url):
-            with Steps(f"{name}: answers", len(prompts) * config.samples_per_prompt) as steps:
+            with Steps(f"{name}: answers", answers_wanted(prompts, config.samples_per_prompt)) as steps:
                 answers[name] = asked_answers(
                     url,
                     prompts,

@@ -59,9 +59,14 @@ class _Message(msgspec.Struct):
     content: Any = None
 
 
+class _Meta(msgspec.Struct):
+    follow_ups: list[str] = []
+
+
 class _Prompt(msgspec.Struct):
     prompt: list[_Message]
     id: str
+    meta: _Meta = msgspec.field(default_factory=_Meta)
 
 
 class _Source(msgspec.Struct):
@@ -70,6 +75,7 @@ class _Source(msgspec.Struct):
 
 class _Completion(msgspec.Struct):
     content: str | None = None
+    messages: list[_Message] | None = None
     source: _Source | None = None
 
 
@@ -138,8 +144,9 @@ def read_lengths(run: Stored) -> dict[tuple[str, str], list[int]]:
         for row in _lines(path, _Answered):
             for completion in row.completions:
                 if completion.source is not None and completion.source.name is not None:
-                    words = len((completion.content or "").split())
-                    lengths.setdefault((completion.source.name, run.keys[row.id]), []).append(words)
+                    said = completion.messages or [_Message("assistant", completion.content)]
+                    words = [len((m.content or "").split()) for m in said if m.role == "assistant"]
+                    lengths.setdefault((completion.source.name, run.keys[row.id]), []).extend(words)
     return lengths
 
 
@@ -148,7 +155,7 @@ def _prompt_keys(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     return {
-        row.id: prompt_key([{"role": m.role, "content": m.content} for m in row.prompt])
+        row.id: prompt_key([{"role": m.role, "content": m.content} for m in row.prompt], row.meta.follow_ups)
         for row in _lines(path, _Prompt)
     }
 

@@ -13,7 +13,10 @@ from alignment.stats import WinRate, holm, sign_test, win_rate
 
 
 class Judged(NamedTuple):
-    """One verdict on answers `sample` of a and b to prompt number `prompt`, judged against prompt `on`."""
+    """One verdict on answers `sample` of a and b to prompt number `prompt`, judged against prompt `on`.
+
+    sample: the place in the row of `Answers`, where the turns of a conversation count one by one.
+    """
 
     a: str
     b: str
@@ -23,6 +26,7 @@ class Judged(NamedTuple):
     outcome: Any  # 1, 0.5, 0; None where no verdict could be read, before those are set apart
     score_a: float | None
     score_b: float | None
+    turn: int = 1  # of the conversation; people judge the whole of one, and are given its last
 
 
 class Claim(NamedTuple):
@@ -43,16 +47,25 @@ def compare(
     """Every answer of the first model against the same sample of the second.
 
     on: for each prompt the number of the prompt that its answers are judged against; by default its own.
+    Against another prompt only first answers are judged: a later one has its own request before it.
     """
     a, b = names
-    where = [(i, k) for i, row in enumerate(answers[a]) for k in range(len(row))]
+    where = [
+        (i, k)
+        for i, row in enumerate(answers[a])
+        for k, answer in enumerate(row)
+        if on is None or answer.turn == 1
+    ]
     against = list(range(len(prompts))) if on is None else list(on)
     verdicts = judge(
         [prompts[against[i]] for i, _ in where],
         [answers[a][i][k] for i, k in where],
         [answers[b][i][k] for i, k in where],
     )
-    return [Judged(a, b, i, k, against[i], *v) for (i, k), v in zip(where, verdicts, strict=True)]
+    return [
+        Judged(a, b, i, k, against[i], *v, turn=answers[a][i][k].turn)
+        for (i, k), v in zip(where, verdicts, strict=True)
+    ]
 
 
 def shuffled(size: int, seed: int) -> list[int]:

@@ -131,9 +131,9 @@ def test_an_evaluation_goes_on_where_it_stopped(
     models: dict[str, str], prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path
 ) -> None:
     import alignment.backend.generation as generation
-    from alignment.evaluation import answers
+    from alignment.evaluation import sampled
 
-    monkeypatch.setattr(answers, "PART", 5)
+    monkeypatch.setattr(sampled, "PART", 5)
     made: list[int] = []
     real = generation.generate
 
