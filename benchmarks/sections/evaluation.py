@@ -13,6 +13,12 @@ Bootstrap: percentile, 10,000 resamples; exact: Clopper-Pearson, with ties by Be
 exact interval's over the bootstrap's."""
 
 
+WITHOUT_TIES_WORDS = """\
+Without ties the same is counted out, not simulated, at every true rate in steps of 0.0005 (rates below one
+half mirror these). The exact interval is never below 95%. The bootstrap comes below 93.5% where a rate is
+near 1 for the number of prompts: with few losses there is little to draw from. Read the exact one there."""
+
+
 PEEKING_WORDS = """\
 No true difference, and a look after every prompt: the chance that a test ever says there is one, counted
 out, not simulated. The sequential test stays below 5%, with ties further (they pay nothing); the sign
@@ -54,6 +60,16 @@ def coverage(result: dict[str, Any]) -> str:
         f"{result['runs']:,} evaluations a cell (Monte Carlo error {error:.4f}). Lowest: bootstrap "
         f"{min(large):.3f} from 200 prompts on, exact {exact:.3f} anywhere."
     )
+    without_ties = [
+        [
+            f"{b['n']:,}",
+            f"{b['above']:g} to {b['to']:g}",
+            f"{b['bootstrap']:.3f}",
+            f"{100 * b['below']:.1f}%",
+            f"{b['exact']:.3f}",
+        ]
+        for b in result["without_ties"]
+    ]
     peeking = [
         [f"{p['looks']:,}", f"{p['sequential']:.3f}", f"{p['sign_test']:.3f}"] for p in result["peeking"]
     ]
@@ -79,6 +95,17 @@ def coverage(result: dict[str, Any]) -> str:
             "## Statistics: how often intervals hold the truth",
             f"{COVERAGE_WORDS}\n{summary} {origin(result)}",
             table(["prompts", "win rate", "ties", "bootstrap", "exact", "width"], cells),
+            WITHOUT_TIES_WORDS,
+            table(
+                [
+                    "prompts",
+                    "win rates",
+                    "bootstrap, least",
+                    "rates at which it is below 93.5%",
+                    "exact, least",
+                ],
+                without_ties,
+            ),
             PEEKING_WORDS,
             table(["looks", "sequential", "sign test"], peeking),
             SEQUENCE_WORDS,
