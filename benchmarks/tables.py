@@ -23,6 +23,7 @@ PARTS = {
     "memory": training.memory,
     "reward_speed": training.reward_speed,
     "hh_reward": training.hh_reward,
+    "rollouts": ppo.rollouts,
     "ppo_speed": ppo.ppo_speed,
     "annotate_50": labeling.annotate,
     "labeling": labeling.labeling,

@@ -60,3 +60,53 @@ def ppo_speed(result: dict[str, Any]) -> str:
             table(["", "rollout (floor)", "score and measure (floor)", "update (floor)"], phases),
         ]
     )
+
+
+ROLLOUTS_WORDS = """\
+`python benchmarks/rollouts.py`: AlpacaEval's prompts, all at once, sampled at temperature 1 from bfloat16
+weights; a random model hardly ends a completion, so all of its have full length. tokens/s are of the calls
+after the first, which compiles or captures. A process each."""
+AGREEMENT_WORDS = """\
+Greedy tokens of the graph engine beside transformers' `generate`. Where rows part, the gap is that of the two
+likeliest tokens' logits, beside the median gap in rows that agree. Log-probabilities of samples, as the
+engine gives them, against a fresh forward pass with the same weights."""
+
+
+def rollouts(result: dict[str, Any]) -> str:
+    """The engines' tokens a second, and their agreement."""
+    rows = [
+        [
+            model,
+            engine,
+            f"{found['tokens_per_second']:,.0f}",
+            f"{ratio:.2f}" if (ratio := result["times_transformers"][model].get(engine)) else "–",
+            f"{mean(found['seconds'][1:]):.2f}",
+            f"{found['seconds'][0]:.1f}",
+            f"{found['peak_gib']:.1f}" if found["peak_gib"] and engine != "vLLM" else "–",
+            f"{mean(found['tokens']) / result['rows']:.0f}",
+        ]
+        for model, engines in result["engines"].items()
+        for engine, found in engines.items()
+        if "tokens_per_second" in found
+    ]
+    sizes = f"{result['rows']} prompts, up to {result['new_tokens']} new tokens."
+    head = ["model", "engine", "tokens/s", "times transformers", "s", "first call, s", "GiB", "tokens a row"]
+    parts = [
+        "## Sampling: rollouts of PPO, generation, evaluation",
+        f"{ROLLOUTS_WORDS}\n{sizes} {origin(result)}",
+        table(head, rows),
+    ]
+    agreement = result.get("agreement", {})
+    same = []
+    for dtype in ("float32", "bfloat16"):
+        found = agreement.get(dtype, {})
+        if "logps" in found:
+            gaps = [f"{found[key]:.3g}" if key in found else "–" for key in ("gap_median", "gap_most")]
+            usual = f"{found['gap_elsewhere_median']:.3g}" if "gap_elsewhere_median" in found else "–"
+            apart = [f"{found['logps'][key]:.2g}" for key in ("mean", "most")]
+            same.append([dtype, f"{found['same']} of {found['rows']}", *gaps, usual, *apart])
+    if same:
+        head = ["weights", "rows alike", "gap where rows part, median", "most", "gap elsewhere, median"]
+        head += ["log-probability apart, mean", "most"]
+        parts += [f"{AGREEMENT_WORDS} Of {agreement['model']}:", table(head, same)]
+    return "\n\n".join(parts)
