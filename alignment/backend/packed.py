@@ -68,6 +68,7 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
     max_length_q: int | None = None,
     cache_rows: Tensor | None = None,
     cache_places: Tensor | None = None,
@@ -79,7 +80,7 @@ def attend(
     cu_seq_lens_q (B+1,) int32: where sequences of at most max_length_q tokens begin and end; without them it
     is `sdpa`. cache_rows, cache_places (T,): where keys and values go in the module's `cached_keys` and
     `cached_values` (rows, length, H_kv, D). cache_used (B,) int32: each sequence is one new token that
-    attends to so many tokens of its row of the cache.
+    attends to so many tokens of its row of the cache; cu_seq_lens_k (B+1,) is where these rows begin.
     """
     if cu_seq_lens_q is None or max_length_q is None:
         return sdpa_attention_forward(
@@ -91,8 +92,11 @@ def attend(
         module.cached_values[cache_rows, cache_places] = v
     flash = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout
     if cache_used is not None:
-        over_cache = _flash_over_cache if flash else _padded_over_cache
-        out = over_cache(q, module.cached_keys, module.cached_values, cache_used, scaling)
+        cache = module.cached_keys, module.cached_values
+        if flash:
+            out = _flash_over_cache(q, *cache, cu_seq_lens_q, cu_seq_lens_k, cache_used, scaling)
+        else:
+            out = _padded_over_cache(q, *cache, cache_used, scaling)
     elif flash:
         out = _flash(q, k, v, cu_seq_lens_q, max_length_q, scaling)
     else:
@@ -124,34 +128,32 @@ _VARLEN = _varlen_options()
 
 @torch.library.custom_op("alignkit::flash_over_cache", mutates_args=())
 def _flash_over_cache_op(
-    q: Tensor, keys: Tensor, values: Tensor, used: Tensor, scale: float | None
+    q: Tensor, keys: Tensor, values: Tensor, q_bounds: Tensor, k_bounds: Tensor, used: Tensor, scale: float
 ) -> Tensor:
-    rows, length = keys.shape[:2]
-    bounds = torch.arange(rows + 1, dtype=torch.int32, device=q.device)
+    options = {"scale": scale, "seqused_k": used}
+    length = keys.shape[1]
+    flat = keys.flatten(0, 1), values.flatten(0, 1)
     return torch.ops.aten._flash_attention_forward(
-        q,
-        keys.flatten(0, 1),
-        values.flatten(0, 1),
-        bounds,
-        bounds * length,
-        1,
-        length,
-        0.0,
-        False,
-        False,
-        scale=scale,
-        seqused_k=used,
+        q, *flat, q_bounds, k_bounds, 1, length, 0.0, False, False, **options
     )[0]
 
 
 @_flash_over_cache_op.register_fake
-def _(q: Tensor, keys: Tensor, values: Tensor, used: Tensor, scale: float | None) -> Tensor:
+def _(
+    q: Tensor, keys: Tensor, values: Tensor, q_bounds: Tensor, k_bounds: Tensor, used: Tensor, scale: float
+) -> Tensor:
     return torch.empty_like(q)
 
 
-def _flash_over_cache(q: Tensor, keys: Tensor, values: Tensor, used: Tensor, scale: float | None) -> Tensor:
-    """q (B, H, D), one new token a row, over the first used[i] tokens of row i of the cache -> (B, H, D)."""
-    return _flash_over_cache_op(q.contiguous(), keys, values, used, scale)
+def _flash_over_cache(
+    q: Tensor, keys: Tensor, values: Tensor, q_bounds: Any, k_bounds: Any, used: Tensor, scale: float | None
+) -> Tensor:
+    """q (B, H, D), one new token a row, over the first used[i] tokens of row i of the cache -> (B, H, D).
+
+    The kernel is PyTorch's own; varlen_attn reaches its `seqused_k` from 2.13 on only.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return _flash_over_cache_op(q.contiguous(), keys, values, q_bounds, k_bounds, used, scale)
 
 
 def _padded_over_cache(q: Tensor, keys: Tensor, values: Tensor, used: Tensor, scale: float | None) -> Tensor:

@@ -21,7 +21,7 @@ class PPOConfig(RLOOConfig):
     `steps_per_generation`, `generation_batch_size`, `num_generations` (completions a prompt, 1 is enough),
     `max_completion_length`, `normalize_advantages` (whitening over all valid tokens of all ranks),
     `disable_dropout`, `sync_ref_model` with `ref_model_mixup_alpha` and `ref_model_sync_steps` (a reference
-    that follows the policy; α = 1 resets it).
+    that follows the policy; α = 1 resets it), `torch_compile` (of what is in a layer, once for all layers).
     Raises UserError for options that warp sampling or that PPO would ignore.
     """
 
@@ -87,6 +87,8 @@ class PPOConfig(RLOOConfig):
         complaint = refusal({field.name: getattr(self, field.name) for field in fields(self)})
         if complaint:
             raise UserError(complaint)
+        # accelerate would compile the whole model anew for each length: only its layers are (packed.py).
+        self.compile_layers, self.torch_compile = bool(self.torch_compile), False
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model, self.greater_is_better = "eval_score", True
         try:

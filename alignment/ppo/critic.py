@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import disable_dropout_in_model, maybe_gather_lm_head_ctx
 
+from alignment.backend.packed import states
+
 VOCABULARY_TILE = 32_768  # entries of the vocabulary whose logits a GPU holds at a time
 
 
@@ -50,9 +52,9 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, input_ids: Tensor, rows: Tensor, places: Tensor) -> Tensor:
-        """input_ids (b, L) int64, padded on the right; rows, places (N,) -> values (N,) float32 there."""
-        hidden = self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state[rows, places]
+    def forward(self, input_ids: Tensor, lengths: Tensor, places: Tensor, packed: bool = True) -> Tensor:
+        """input_ids (T,) int64, sequences of lengths (b,) end to end; places (N,) -> values (N,) float32."""
+        hidden = states(self.backbone, input_ids, lengths, packed)[places]
         with torch.autocast(hidden.device.type, enabled=False):
             return self.head(hidden.float()).squeeze(-1)
 
@@ -122,8 +124,10 @@ def _share_equal_weights(mine: nn.Module, theirs: nn.Module) -> None:
                 module._parameters[name] = twin
 
 
-def join(policy: Any, critic: Critic | None) -> None:
+def join(policy: Any, critic: Critic | None, packed: bool = True) -> None:
     """Hang `critic` on `policy`, and let `policy(input_ids, places=…)` be `actor_critic_forward`, in place.
+
+    packed False: the backbones are given padded rows (see alignment.backend.packed.why_not_packed).
 
     Any other call, generation included, goes to the forward that was there. The forward is replaced on the
     instance: wrappers (DDP, FSDP2, autocast) find it.
@@ -135,7 +139,7 @@ def join(policy: Any, critic: Critic | None) -> None:
     @functools.wraps(type(policy).forward)  # generate() checks its arguments against the signature
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "places" in kwargs:
-            return actor_critic_forward(self, *args, **kwargs)
+            return actor_critic_forward(self, *args, packed=packed, **kwargs)
         return plain(*args, **kwargs)
 
     policy.forward = MethodType(forward, policy)
@@ -155,28 +159,30 @@ def critic_apart(policy: Any) -> Iterator[None]:
 def actor_critic_forward(
     policy: Any,
     input_ids: Tensor,
-    rows: Tensor,
+    lengths: Tensor,
     places: Tensor,
+    targets: Tensor,
     actor: bool = True,
     critic: bool = True,
     entropy: bool = False,
+    packed: bool = True,
 ) -> dict[str, Tensor]:
     """One pass of either or both over prompts with completions, read where completion tokens come next.
 
-    input_ids (b, L) int64: prompt and completion without a gap, padded on the right; the models are causal,
-    so that no mask is needed. rows, places (N,) int64: input_ids[rows, places + 1] are the completion tokens.
-    -> (N,) float32 each: "logps", their log-probabilities; "entropy", in nats, of the distributions that they
-    were drawn from; "values", V before each.
+    input_ids (T,) int64: prompts with their completions, end to end, lengths (b,) of them. places (N,) int64:
+    targets (N,), the completion tokens, come after input_ids[places]. -> (N,) float32 each: "logps", their
+    log-probabilities; "entropy", in nats, of the distributions that they were drawn from; "values", V before
+    each.
     """
     out: dict[str, Tensor] = {}
     if actor:
         model = unwrap(policy)
-        hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[rows, places]
-        out["logps"], entropies = token_logps(model, hidden, input_ids[rows, places + 1], entropy)
+        hidden = states(model.base_model, input_ids, lengths, packed)[places]
+        out["logps"], entropies = token_logps(model, hidden, targets, entropy)
         if entropies is not None:
             out["entropy"] = entropies
     if critic:
-        out["values"] = policy.critic(input_ids, rows, places)
+        out["values"] = policy.critic(input_ids, lengths, places, packed)
     return out
 
 

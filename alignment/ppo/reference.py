@@ -23,9 +23,9 @@ from alignment.ppo.critic import join, without_dropout
 REF = "ref"  # TRL's name for the frozen adapter
 
 
-def prepared(reference: Any, trainer: Any) -> Any:
+def prepared(reference: Any, trainer: Any, packed: bool) -> Any:
     """The frozen copy, ready to be called as the policy of this PPOTrainer is, sharded as it is."""
-    join(without_dropout(reference), None)
+    join(without_dropout(reference), None, packed)
     if trainer.is_deepspeed_enabled:
         return prepare_deepspeed(reference, trainer.accelerator)
     if trainer.is_fsdp_enabled:

@@ -34,11 +34,13 @@ def pack(prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]], p
 
 
 def forward_arguments(rollout: Rollout, rows: Tensor) -> Rollout:
-    """What `actor_critic_forward` takes for these rows (b,), cut to the longest of them."""
+    """What `actor_critic_forward` takes for these rows (b,): their tokens end to end."""
     starts, lengths = rollout["prompt_lengths"][rows], rollout["lengths"][rows]
+    totals = starts + lengths
+    ids = rollout["input_ids"][rows][completion_mask(totals, rollout["input_ids"].shape[1])]
     which, step = completion_mask(lengths, int(lengths.max())).nonzero(as_tuple=True)
-    ids = rollout["input_ids"][rows, : int((starts + lengths).max())]
-    return {"input_ids": ids, "rows": which, "places": starts[which] + step - 1}
+    targets = (totals.cumsum(0) - totals + starts)[which] + step  # where completion tokens are
+    return {"input_ids": ids, "lengths": totals, "places": targets - 1, "targets": ids[targets]}
 
 
 def token_values(rollout: Rollout, rows: Tensor, names: Sequence[str]) -> Rollout:
@@ -62,12 +64,15 @@ def measure(rollout: Rollout, size: int, forward: Callable[[Rollout], Rollout]) 
     return found
 
 
-def shuffled(rollout: Rollout, rows_per_update: int) -> Tensor:
-    """A random order of the rows, (updates, rows of an optimiser batch).
+def shuffled(rollout: Rollout, rows_per_update: int, parts: int) -> Tensor:
+    """A random order of the rows, (updates, rows of an optimiser batch), each to be cut into `parts`.
 
-    Within an optimiser batch the rows are sorted by length, so that a micro-batch cut from it is padded
-    little; the loss does not depend on how it is cut.
+    Rows are dealt to the parts by length, to and fro, so that all hold about as many tokens and none needs
+    much more memory than another; the loss does not depend on how it is cut.
     """
     total = rollout["prompt_lengths"] + rollout["lengths"]
     order = torch.randperm(len(total)).view(-1, rows_per_update)
-    return order.gather(1, total[order].argsort(dim=1, stable=True))
+    order = order.gather(1, total[order].argsort(dim=1, descending=True, stable=True))
+    dealt = order.view(len(order), -1, parts).clone()
+    dealt[:, 1::2] = dealt[:, 1::2].flip(2)
+    return dealt.transpose(1, 2).reshape(len(order), rows_per_update)

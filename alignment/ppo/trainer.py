@@ -25,7 +25,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
+from alignment.backend.chat import say_once
 from alignment.backend.online_trainer import PromptSampler, check_prompts, own_distribution
+from alignment.backend.packed import compile_layers, why_not_packed
 from alignment.backend.rewards import Reward, scored
 from alignment.ppo import losses
 from alignment.ppo.config import PPOConfig
@@ -117,17 +119,26 @@ class PPOTrainer(RLOOTrainer):
             self._move_model_to_device(critic, args.device)
         if args.activation_checkpointing:  # Trainer reaches the policy's layers only
             critic.backbone.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
-        join(self.model, critic)
+        with self.accelerator.autocast():  # as they will run
+            # Before the two are joined: it may decode with a copy of the policy.
+            self.engine = graph_engine(self.model, args) if args.rollout_engine == "graph" else None
+            reason = "FSDP and DeepSpeed shard the weights" if self._sharded else why_not_packed(self.model)
+        if reason is not None:
+            say_once(f"updates are padded: {reason}")
+        join(self.model, critic, packed=reason is None)
         without_dropout(self.model)
+        if args.compile_layers:
+            compile_layers(self.model)
         if reference is not None:
-            self.ref_model = prepared(reference, self)
+            self.ref_model = prepared(reference, self, packed=reason is None)
+            if args.compile_layers:
+                compile_layers(self.ref_model)
         self.follower: FollowPolicy | None = None
         if follow:
             if reference is None and adapter_of_reference(self.policy) is None:
                 add_frozen_adapter(self.policy)
             self.follower = FollowPolicy(self.policy, reference)
             self.add_callback(self.follower)
-        self.engine = graph_engine(self.policy, self._sharded) if args.rollout_engine == "graph" else None
         self.resting = False  # the actor, for what is left of this rollout (target_kl)
         self.rollout: Rollout = {}
         self._sums: Tensor | None = None
@@ -157,13 +168,14 @@ class PPOTrainer(RLOOTrainer):
         micro = self._position % self.args.steps_per_generation
         if micro == 0:  # an epoch over the rollout begins
             accumulation = self.args.gradient_accumulation_steps
-            order = shuffled(self.rollout, self.args.per_device_train_batch_size * accumulation)
+            size = self.args.per_device_train_batch_size * accumulation
+            order = shuffled(self.rollout, size, accumulation)
             self.rollout["tokens"] = self._sum(self.rollout["lengths"][order].sum(dim=1).double())
             self.rollout["order"] = order.view(self.args.steps_per_generation, -1)
         rows = self.rollout["order"][micro]
         per_token = ("old_logps", "old_values", "advantages", "returns")
         return {
-            "forward": self._on_device(forward_arguments(self.rollout, rows)),
+            "forward": self._to_forward(forward_arguments(self.rollout, rows)),
             "tokens": self.rollout["tokens"][micro // self.args.gradient_accumulation_steps],
             **self._on_device(token_values(self.rollout, rows, per_token)),
         }
@@ -227,7 +239,7 @@ class PPOTrainer(RLOOTrainer):
 
     def _measure(self, batch: Rollout) -> Rollout:
         """Log-probabilities under policy and reference, values and entropies, before any update."""
-        batch = self._on_device(batch)
+        batch = self._to_forward(batch)
         with torch.no_grad(), self.accelerator.autocast():
             now = self.model(**batch, entropy=True)
             then = self._reference_logps(batch) if self.beta else now["logps"]
@@ -395,6 +407,10 @@ class PPOTrainer(RLOOTrainer):
 
     def _on_device(self, tensors: Rollout) -> Rollout:
         return {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
+
+    def _to_forward(self, arguments: Rollout) -> Rollout:
+        """On the device, but for the lengths, which the forward pass reads: it would wait for the GPU."""
+        return {**self._on_device(arguments), "lengths": arguments["lengths"]}
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -11,7 +11,7 @@ import torch
 from alignment.backend.chat import render_prompt
 from alignment.backend.config import ModelSection
 from alignment.backend.generation import GenerationSection, generate, graph
-from alignment.backend.generation.graph import GraphEngine, unsuitable, why_not
+from alignment.backend.generation.graph import GraphEngine, why_not
 from alignment.backend.models import load_policy, load_tokenizer
 
 TEXTS = ["the cat", "a hen ran to the red mat and sat " * 3, "dog", "sun " * 20, "."]
@@ -60,10 +60,11 @@ def test_greedy_is_what_transformers_gives_while_rows_are_retired(
     monkeypatch.setattr(graph, "LEAST", 2)
     stop = a_stop(policy, prompts)
     engine, sizes = GraphEngine(policy), set()
+    step = graph._Batch.step
+    monkeypatch.setattr(graph._Batch, "step", lambda self, size: (sizes.add(size), step(self, size)))
     for rows in (prompts, prompts[:3], prompts[5:12]):  # caches are used again, with what the last batch left
         found = engine.decode(rows, 40, [stop], pad_id=0, temperature=0.0)
         assert [got.token_ids for got in found] == [by_transformers(policy, row, 40, stop) for row in rows]
-        sizes |= {key[0] for key in engine.decoders}
     assert len(sizes) > 2, sizes  # batches were halved
 
 
@@ -109,20 +110,15 @@ def test_buckets(rows: int, bucket: int) -> None:
 
 
 def test_what_it_cannot_do_is_said_and_done_by_transformers(
-    policy: Any, toy_model: str, caplog: pytest.LogCaptureFixture
+    policy: Any, toy_model: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import Gemma2Config
-
     from alignment.backend import chat
 
-    assert unsuitable(policy) is None
-    on_gpu = SimpleNamespace(device=torch.device("cuda"), config=policy.config)
+    assert "graphs are CUDA's" in str(why_not(policy, 1.0, 1.0, 0))
+    monkeypatch.setattr(graph, "why_not_packed", lambda model: None)
+    on_gpu: Any = SimpleNamespace(device=torch.device("cuda"), config=policy.config)
     assert why_not(on_gpu, 1.0, 1.0, 0) is None
     assert why_not(on_gpu, 1.0, 0.9, 0) == "top_p and top_k are left to transformers"
-    sliding = Gemma2Config(num_hidden_layers=2, attn_implementation="sdpa")
-    assert "sliding or recurrent layers" in str(unsuitable(SimpleNamespace(config=sliding)))
-    flash = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
-    assert "takes no mask of its own" in str(unsuitable(flash))
 
     chat._SAID.clear()
     tokenizer, messages = load_tokenizer(toy_model), [[{"role": "user", "content": "the cat"}]]
@@ -144,3 +140,22 @@ def test_on_a_gpu_the_captured_step_gives_the_same_tokens(toy_model: str, prompt
     first = engine.decode(prompts, 40, [2], 0)
     torch.manual_seed(1)
     assert GraphEngine(model).decode(prompts, 40, [2], 0) == first, "a capture draws no random numbers"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_a_gpu_a_copy_in_bfloat16_follows_the_weights(
+    toy_model: str, prompts: list[list[int]], compiled: bool
+) -> None:
+    model = load_policy(ModelSection(path=toy_model, dtype="float32"), trainable=False, device="cuda")
+    engine = GraphEngine(model, torch.bfloat16, compiled)
+    torch.manual_seed(0)
+    for _ in range(2):
+        for row, got in zip(prompts, engine.decode(prompts, 40, [2], 0), strict=True):
+            ids = torch.tensor([[*row, *got.token_ids]], device="cuda")
+            with torch.no_grad():
+                logps = model(ids).logits[0, len(row) - 1 : -1].log_softmax(-1)
+            wanted = logps.gather(1, torch.tensor(got.token_ids, device="cuda")[:, None]).squeeze(1)
+            assert (torch.tensor(got.logps) - wanted.cpu()).abs().mean() < 0.05
+        with torch.no_grad():
+            model.model.embed_tokens.weight.copy_(model.model.embed_tokens.weight.roll(7, 0))

@@ -1,26 +1,29 @@
 """The graph engine: one decode step captured as a CUDA graph over a static cache, sampling on the GPU.
 
-transformers launches hundreds of small kernels for each new token; a captured step is one launch. Rows are
-padded on the left to one width, so that all write the cache at the same place. Rows that have ended are
-retired: once half of a batch has, the rest goes on in a batch of half the size. On a CPU the same step runs
-uncaptured, which is how it is tested.
+transformers launches hundreds of small kernels for each new token; a captured step is one launch. Prompts are
+read end to end, without padding, and each row of the cache holds as many tokens as it has: attention reads no
+others. Rows that have ended are retired: once enough have, the rest goes on in a smaller batch. On a CPU the
+same step runs uncaptured, which is how it is tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StaticCache
-from transformers.cache_utils import StaticLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from alignment.backend.packed import arguments, attend, compile_layers, why_not_packed
 
 CHECK = 16  # steps between looks at which rows have ended; a look waits for the GPU
 LENGTH = 64  # caches hold a multiple of so many tokens, and one that is up to SPARE times as long will do
 SPARE = 1.5
-LEAST = 16  # rows below which a batch is not halved any more
+LEAST = 16  # rows below which a batch is not made smaller any more
+PREFILL = 65_536  # tokens of prompts read at a time
 
 
 class CannotCaptureError(RuntimeError):
@@ -41,31 +44,23 @@ def why_not(model: Any, temperature: float, top_p: float, top_k: int) -> str | N
         return f"the model is on {model.device.type}, and graphs are CUDA's"
     if temperature > 0 and (top_p < 1 or top_k > 0):
         return "top_p and top_k are left to transformers"
-    return unsuitable(model)
-
-
-def unsuitable(model: Any) -> str | None:
-    """Why the model's cache or attention does not fit, whatever the device; None when they do."""
-    attention = model.config._attn_implementation
-    if attention not in ("sdpa", "eager"):
-        return f"attention {attention!r} takes no mask of its own; use sdpa"
-    try:
-        layers = StaticCache(config=model.config, max_cache_len=8).layers
-    except (ValueError, NotImplementedError, AttributeError) as error:
-        return f"{type(model).__name__} has no static cache ({error})"
-    if any(type(layer) is not StaticLayer for layer in layers):
-        return f"{type(model).__name__} has sliding or recurrent layers"
-    return None
+    return why_not_packed(model)
 
 
 class GraphEngine:
-    """Decoders of one model, kept from batch to batch. Its weights may change in place between them."""
+    """Decodes with one model, whose weights may change in place between batches.
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        # Graphs share their memory: nothing in it is read after the step.
-        self.pool = torch.cuda.graph_pool_handle() if model.device.type == "cuda" else None
-        self.decoders: dict[tuple[Any, ...], _Decoder] = {}
+    dtype: decode with a copy in this dtype, renewed for each batch, as where float32 weights are trained with
+    autocast, which would cast them anew for every token. compiled: let torch.compile fuse what is in a layer
+    (about a minute, once; the model's own forward is compiled with it unless there is a copy).
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype | None = None, compiled: bool = False) -> None:
+        self.source = model
+        self.model = model if dtype is None else copy.deepcopy(model).to(dtype).requires_grad_(False)
+        self.compiled = compiled
+        self.batch: _Batch | None = None
+        self.layers: list[tuple[Any, Tensor, Tensor]] = []
 
     @torch.no_grad()
     def decode(
@@ -81,136 +76,145 @@ class GraphEngine:
         Samples with torch's random state of the device. Log-probabilities are those of the distribution that
         was sampled from (at temperature 0 of the model's own). Raises CannotCaptureError.
         """
-        width, count = max(len(row) for row in rows), len(rows)
-        padded = [*rows, *([rows[-1]] * (_bucket(count) - count))]
-        length = self._length(width + new_tokens)
-        decoder = self._decoder(len(padded), length, tuple(stops), pad_id, temperature)
-        decoder.prefill(padded, width)
-        decoder.done[count:] = True
+        if self.model is not self.source:
+            for mine, theirs in zip(self.model.parameters(), self.source.parameters(), strict=True):
+                mine.copy_(theirs)
+        if not self.layers:
+            self.layers = _attention_layers(self.model)
+            if self.compiled:
+                compile_layers(self.model)
+        count, needed = len(rows), max(len(row) for row in rows) + new_tokens
+        size = _bucket(count)
+        batch = self._batch(size, needed, tuple(stops), pad_id, temperature)
+        batch.prefill([*rows, *([rows[-1]] * (size - count))])
+        batch.done[count:size] = True
         tokens = torch.full((count, new_tokens), pad_id, device=self.model.device)
         logps = torch.zeros((count, new_tokens), device=self.model.device)
-        place = torch.arange(count, device=self.model.device)  # of the decoder's first rows, in the answer
-        tokens[:, 0], logps[:, 0] = decoder.token[:count, 0], decoder.logp[:count]
+        place = torch.arange(count, device=self.model.device)  # of the batch's first rows, in the answer
+        tokens[:, 0], logps[:, 0] = batch.token[:count], batch.logp[:count]
         for step in range(1, new_tokens):
             if step % CHECK == 0:
-                live = (~decoder.done[: len(place)]).nonzero().squeeze(1)
+                live = (~batch.done[: len(place)]).nonzero().squeeze(1)
                 if not len(live):
                     break
-                if len(live) <= decoder.rows // 2 and decoder.rows > LEAST:
-                    smaller = self._decoder(_bucket(len(live)), *decoder.key[1:])
-                    smaller.take_over(decoder, live)
-                    decoder, place = smaller, place[live]
-            decoder.step()
+                if _bucket(len(live)) < size:
+                    size, place = _bucket(len(live)), place[live]
+                    batch.keep(live, size)
+            batch.step(size)
             n = len(place)
-            tokens[place, step], logps[place, step] = decoder.token[:n, 0], decoder.logp[:n]
+            tokens[place, step], logps[place, step] = batch.token[:n], batch.logp[:n]
         return [_cut(ids, lps, stops) for ids, lps in zip(tokens.tolist(), logps.tolist(), strict=True)]
 
-    def _length(self, needed: int) -> int:
-        """Of the caches to use. A length that none has drops those there are: one set at a time is held."""
-        for _, length, *_ in self.decoders:
-            if needed <= length <= max(SPARE * needed, needed + LENGTH):
-                return length
-        self.decoders.clear()
-        return -(-needed // LENGTH) * LENGTH
-
-    def _decoder(self, *key: Any) -> _Decoder:
-        if key not in self.decoders:
-            self.decoders[key] = _Decoder(self.model, self.pool, *key)
-        return self.decoders[key]
+    def _batch(self, rows: int, needed: int, *how: Any) -> _Batch:
+        """One that holds so many rows of so many tokens; a new one takes the place of the one before."""
+        have = self.batch
+        most = max(SPARE * needed, needed + LENGTH)
+        if have is not None and have.how == how and rows <= have.rows and needed <= have.length <= most:
+            return have
+        self.batch = None  # its cache is freed first
+        length = -(-needed // LENGTH) * LENGTH
+        self.batch = _Batch(self.model, self.layers, rows, length, *how)
+        return self.batch
 
 
-class _Decoder:
-    """A static cache for `rows` sequences of `length` tokens, the state of a step, and the step's graph."""
+class _Batch:
+    """A cache for `rows` sequences of `length` tokens, the state of a step, and its graphs for fewer rows."""
 
     def __init__(
         self,
         model: Any,
-        pool: Any,
+        layers: Sequence[tuple[Any, Tensor, Tensor]],
         rows: int,
         length: int,
         stops: tuple[int, ...],
         pad_id: int,
         temperature: float,
     ) -> None:
-        self.pool = pool
-        self.key = (rows, length, stops, pad_id, temperature)
         self.model, self.rows, self.length, self.pad_id = model, rows, length, pad_id
-        self.temperature = temperature
+        self.temperature, self.how = temperature, (stops, pad_id, temperature)
         device = model.device
-        self.cache = StaticCache(config=model.config, max_cache_len=length)
-        self.layers: list[Any] = self.cache.layers
+        self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.caches = [
+            (
+                module,
+                key.new_zeros((rows, length, *key.shape[-2:])),
+                value.new_zeros((rows, length, *value.shape[-2:])),
+            )
+            for module, key, value in layers
+        ]
         self.stops = torch.tensor(stops, device=device)
-        self.token = torch.zeros((rows, 1), dtype=torch.long, device=device)
+        self.token = torch.zeros(rows, dtype=torch.long, device=device)
         self.logp = torch.zeros(rows, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.position = torch.zeros((rows, 1), dtype=torch.long, device=device)
-        self.slot = torch.zeros(1, dtype=torch.long, device=device)  # where in the cache the token goes
-        self.mask = torch.zeros((rows, 1, 1, length), dtype=torch.bool, device=device)
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.place = torch.zeros(rows, dtype=torch.long, device=device)  # of the newest token, in its row
+        self.bounds = torch.arange(rows + 1, dtype=torch.int32, device=device)
+        self.row = torch.arange(rows, device=device)
 
-    def prefill(self, prompts: Sequence[Sequence[int]], width: int) -> None:
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> None:
         """Read the prompts, and sample the first token of each."""
         device = self.model.device
-        ids = torch.tensor([[self.pad_id] * (width - len(row)) + list(row) for row in prompts], device=device)
-        seen = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
-        positions = (seen.cumsum(1) - 1).clamp(min=0)
-        for layer in self.layers:
-            layer.cumulative_length.zero_()
-        logits = self.model(
-            input_ids=ids,
-            attention_mask=seen,
-            position_ids=positions,
-            past_key_values=self.cache,
-            logits_to_keep=1,
-            use_cache=True,
-        ).logits[:, -1]
-        self.mask.zero_()
-        self.mask[:, 0, 0, :width] = seen.bool()
-        self.position.copy_(positions[:, -1:])
-        self.slot.fill_(width - 1)
+        size = len(prompts)
+        self._attach(size)
+        logits = []
+        for start, stop in _chunks([len(row) for row in prompts]):
+            lengths = torch.tensor([len(row) for row in prompts[start:stop]])
+            ids = torch.tensor([token for row in prompts[start:stop] for token in row])
+            which = torch.repeat_interleave(torch.arange(start, stop), lengths).to(device)
+            given = arguments(lengths, device)
+            out = self.model(
+                input_ids=ids.to(device)[None],
+                logits_to_keep=given["cu_seq_lens_q"][1:].long() - 1,
+                cache_rows=which,
+                cache_places=given["position_ids"][0],
+                **given,
+            )
+            logits.append(out.logits[0])
+            self.place[start:stop] = lengths.to(device)
         self.done.zero_()
-        self._sample(logits)
+        self._sample(torch.cat(logits), size)
 
-    def take_over(self, other: _Decoder, live: Tensor) -> None:
-        """Go on with the rows `live` of another decoder of the same length."""
-        fill = live.new_zeros(self.rows - len(live)) + live[0]
-        index = torch.cat([live, fill])
-        if not self.layers[0].is_initialized:
-            for mine, theirs in zip(self.layers, other.layers, strict=True):
-                mine.lazy_initialization(theirs.keys[: self.rows], theirs.values[: self.rows])
-        for mine, theirs in zip(self.layers, other.layers, strict=True):
-            torch.index_select(theirs.keys, 0, index, out=mine.keys)
-            torch.index_select(theirs.values, 0, index, out=mine.values)
-            mine.cumulative_length.copy_(theirs.cumulative_length)
-        for name in ("token", "logp", "done", "position", "mask"):
-            getattr(self, name).copy_(getattr(other, name)[index])
-        self.slot.copy_(other.slot)
-        self.done[len(live) :] = True
+    def keep(self, live: Tensor, size: int) -> None:
+        """Go on with the rows `live` alone, the first of `size` rows."""
+        index = torch.cat([live, live[:1].expand(size - len(live))])
+        for _, keys, values in self.caches:
+            keys[:size], values[:size] = keys[index], values[index]
+        for state in (self.token, self.logp, self.done, self.place):
+            state[:size] = state[index]
+        self.done[len(live) : size] = True
 
-    def step(self) -> None:
-        """Read the newest token of each row, and sample the next."""
-        if self.model.device.type != "cuda":
-            self._step()
-        elif self.graph is not None:
-            self.graph.replay()
+    def step(self, size: int) -> None:
+        """Read the newest token of each of the first `size` rows, and sample the next."""
+        if self.pool is None:
+            self._step(size)
+        elif size in self.graphs:
+            self.graphs[size].replay()
         else:
-            self._capture()
+            self._capture(size)
 
-    def _step(self) -> None:
-        self.position.add_(1)
-        self.slot.add_(1)
-        self.mask.index_fill_(3, self.slot, True)
+    def _attach(self, size: int) -> None:
+        for module, keys, values in self.caches:
+            module.cached_keys, module.cached_values = keys[:size], values[:size]
+
+    def _step(self, size: int) -> None:
+        self._attach(size)
+        place, done = self.place[:size], self.done[:size]
         logits = self.model(
-            input_ids=self.token,
-            attention_mask=self.mask,
-            position_ids=self.position,
-            past_key_values=self.cache,
-            logits_to_keep=1,
-            use_cache=True,
-        ).logits[:, -1]
-        self._sample(logits)
+            input_ids=self.token[None, :size],
+            position_ids=place[None],
+            attention_mask=torch.empty((1, 1, 1, 1), device=place.device),
+            use_cache=False,
+            cu_seq_lens_q=self.bounds[: size + 1],
+            cu_seq_lens_k=self.bounds[: size + 1] * self.length,
+            max_length_q=1,
+            cache_rows=self.row[:size],
+            cache_places=place,
+            cache_used=(place + 1).masked_fill(done, 1).int(),  # nothing is read for a row that has ended
+        ).logits[0]
+        place.add_(~done)
+        self._sample(logits, size)
 
-    def _sample(self, logits: Tensor) -> None:
+    def _sample(self, logits: Tensor, size: int) -> None:
         """argmax(log p + Gumbel noise) is a sample of p: no sum, no sort, no wait for the GPU."""
         scores = logits.float()
         if self.temperature > 0:
@@ -219,43 +223,72 @@ class _Decoder:
         drawn = logps
         if self.temperature > 0:
             drawn = logps - torch.empty_like(logps).exponential_().log()
-        token = drawn.argmax(-1, keepdim=True)
-        self.logp.copy_(logps.gather(1, token).squeeze(1))
-        token.masked_fill_(self.done[:, None], self.pad_id)
-        self.token.copy_(token)
-        self.done.logical_or_(torch.isin(token, self.stops).squeeze(1))
+        token = drawn.argmax(-1)
+        done = self.done[:size]
+        self.logp[:size] = logps.gather(1, token[:, None]).squeeze(1)
+        token = token.masked_fill(done, self.pad_id)
+        self.token[:size] = token
+        done.logical_or_(torch.isin(token, self.stops))
 
-    def _capture(self) -> None:
+    def _capture(self, size: int) -> None:
         """Run the step in the open, then capture it. What the trial steps did is undone, samples included:
         a run that captures anew after a resume draws what the unbroken run drew."""
-        state = [self.token, self.logp, self.done, self.position, self.slot, self.mask]
-        counts = [layer.cumulative_length for layer in self.layers]
-        kept = [tensor.clone() for tensor in (*state, *counts)]
+        state = [self.token, self.logp, self.done, self.place]
+        kept = [tensor.clone() for tensor in state]
         dice = torch.cuda.get_rng_state(self.model.device)
 
         def restore() -> None:
             torch.cuda.set_rng_state(dice, self.model.device)
-            for tensor, before in zip((*state, *counts), kept, strict=True):
+            for tensor, before in zip(state, kept, strict=True):
                 tensor.copy_(before)
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):  # libraries choose their kernels
-                self._step()
+                self._step(size)
                 restore()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self.pool):
-                self._step()
+                self._step(size)
         except RuntimeError as error:
             raise CannotCaptureError(
                 f"{type(self.model).__name__} cannot be captured as a CUDA graph: {error}"
             ) from error
         restore()
-        self.graph = graph
+        self.graphs[size] = graph
         graph.replay()
+
+
+def _attention_layers(model: Any) -> list[tuple[Any, Tensor, Tensor]]:
+    """The attention modules of a model, each with a key and a value such as it caches."""
+    found: list[tuple[Any, Tensor, Tensor]] = []
+
+    def noting(module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Any:
+        found.append((module, key[0].transpose(0, 1), value[0].transpose(0, 1)))  # (T, H_kv, D)
+        return attend(module, query, key, value, *rest, **options)
+
+    given = arguments(torch.tensor([1]), model.device)
+    ALL_ATTENTION_FUNCTIONS.register("sdpa", noting)
+    try:
+        model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), **given)
+    finally:
+        ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
+    return found
+
+
+def _chunks(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """From and to of runs of rows that have at most PREFILL tokens together, or of one row."""
+    start = total = 0
+    for row, length in enumerate(lengths):
+        if row > start and total + length > PREFILL:
+            yield start, row
+            start = row
+            total = 0
+        total += length
+    yield start, len(lengths)
 
 
 def _bucket(rows: int) -> int:
