@@ -139,7 +139,7 @@ def join(policy: Any, critic: Critic | None, packed: bool = True) -> None:
     @functools.wraps(type(policy).forward)  # generate() checks its arguments against the signature
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "places" in kwargs:
-            return actor_critic_forward(self, *args, packed=packed, **kwargs)
+            return actor_critic_forward(self, *args, **(kwargs | {"packed": packed}))
         return plain(*args, **kwargs)
 
     policy.forward = MethodType(forward, policy)
