@@ -18,11 +18,11 @@ import gc
 import json
 import sys
 import time
-import zipfile
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import peer
 import side
 
 LEARNING_RATE, BETA = 3e-6, 0.05  # TRL 1.12's
@@ -161,28 +161,11 @@ def clock() -> float:
 
 def trl112(arguments: argparse.Namespace, told: Row, work: Path) -> None:
     """TRL 1.12's PPOTrainer: its best chunk and micro-batch first, then the measured batches."""
-    folder = arguments.trl112
-    if folder.suffix == ".whl":
-        zipfile.ZipFile(folder).extractall(work / "trl")
-        folder = work / "trl"
-    sys.path.insert(0, str(folder))
+    peer.use_trl112(arguments.trl112, work)
     import torch
-    import trl
-    from datasets import Dataset
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-    )
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
     from trl.experimental.ppo import ppo_trainer as module
 
-    if not trl.__version__.startswith("1.12"):
-        raise SystemExit(f"{folder} holds trl {trl.__version__}, not 1.12")
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model, padding_side="left")
     prompts = json.loads((arguments.work / "prompts.json").read_text())
-    rows = [{"input_ids": rendered(tokenizer, prompt)} for prompt in prompts]
-    dataset = Dataset.from_list(rows)
     generation: list[float] = []
     lengths: list[float] = []
     original = module.batch_generation
@@ -191,59 +174,31 @@ def trl112(arguments: argparse.Namespace, told: Row, work: Path) -> None:
         began = clock()
         found = original(model, queries, *rest)
         generation.append(clock() - began)
-        ends = found[0][:, queries.shape[1] :] == tokenizer.eos_token_id
+        ends = found[0][:, queries.shape[1] :] == model.generation_config.eos_token_id
         lengths.append(((ends.cumsum(1) - ends.int()) == 0).sum(1).float().mean().item())
         return found
 
     module.batch_generation = timed
-    cpu = not torch.cuda.is_available()
 
     def train(chunk: int, micro: int, epochs: int, batches: int) -> tuple[list[float], list[float]]:
         """Seconds of each batch, and of its generation."""
         generation.clear()
         lengths.clear()
-        options = {"dtype": torch.bfloat16}
-        policy, reference = (
-            AutoModelForCausalLM.from_pretrained(arguments.model, **options) for _ in range(2)
-        )
-        reward, value = (
-            AutoModelForSequenceClassification.from_pretrained(arguments.work / "reward", **options)
-            for _ in range(2)
-        )
-        config = PPOConfig(
-            output_dir=str(work / "trainer"),
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=arguments.batch // micro,
-            total_episodes=arguments.batch * batches,
-            num_ppo_epochs=epochs,
-            num_mini_batches=1,
-            response_length=arguments.new_tokens,
-            local_rollout_forward_batch_size=chunk,
-            learning_rate=LEARNING_RATE,
-            kl_coef=BETA,
-            stop_token="eos",
-            num_sample_generations=0,
-            report_to="none",
-            gradient_checkpointing=False,
-            bf16=not cpu,
-            use_cpu=cpu,
-            save_strategy="no",
-            logging_steps=1,
-            disable_tqdm=True,
-            missing_eos_penalty=1.0,
-        )
+        options = {
+            "output_dir": str(work / "trainer"),
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": arguments.batch // micro,
+            "total_episodes": arguments.batch * batches,
+            "num_ppo_epochs": epochs,
+            "response_length": arguments.new_tokens,
+            "local_rollout_forward_batch_size": chunk,
+            "learning_rate": LEARNING_RATE,
+            "kl_coef": BETA,
+            "missing_eos_penalty": 1.0,
+        }
         timer = Timer()
-        trainer = PPOTrainer(
-            args=config,
-            processing_class=tokenizer,
-            model=policy,
-            ref_model=reference,
-            reward_model=reward,
-            value_model=value,
-            train_dataset=dataset,
-            eval_dataset=dataset.select(range(2)),
-            callbacks=[timer.callback],
-        )
+        reward = str(arguments.work / "reward")
+        trainer = peer.ppo_trainer(arguments.model, reward, prompts, "bfloat16", options, [timer.callback])
         trainer.train()
         return timer.batches, list(generation)
 
@@ -262,7 +217,7 @@ def trl112(arguments: argparse.Namespace, told: Row, work: Path) -> None:
             side.tell({"search": search})
         best["micro"] = least(search["micro-batches"])
     gc.collect()
-    if not cpu:
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     batches, generated = train(best["chunk"], best["micro"], 4, arguments.peer_batches)
@@ -297,11 +252,6 @@ def least(seconds: dict[int, float | None]) -> int:
     """The setting that took least."""
     known = {setting: value for setting, value in seconds.items() if value is not None}
     return min(known, key=known.__getitem__)
-
-
-def rendered(tokenizer: Any, prompt: str) -> list[int]:
-    turns = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
 def rloo(arguments: argparse.Namespace, told: Row, work: Path) -> None:
@@ -411,7 +361,7 @@ def floor(arguments: argparse.Namespace, length: float, flops: float, copies: fl
     hidden, inner, shared = config.hidden_size, config.intermediate_size, config.num_key_value_heads
     layer = 2 * hidden * heads * size + 2 * hidden * shared * size + 3 * hidden * inner
     body, head = config.num_hidden_layers * layer, config.vocab_size * hidden
-    prompt = mean(len(rendered(tokenizer, text)) for text in prompts)
+    prompt = mean(len(side.rendered(tokenizer, text)) for text in prompts)
     rows = arguments.batch
     cache = 2 * 2 * config.num_hidden_layers * shared * size  # bytes a token
     read = arguments.new_tokens * 2 * (body + head) + rows * length * (prompt + length / 2) * cache

@@ -22,7 +22,7 @@ from statistics import mean, median
 from typing import Any
 
 import side
-from ppo_speed import clock, rendered
+from ppo_speed import clock
 
 ONE_B = {  # 1.07e9 weights with a vocabulary of 49,152
     "hidden_size": 2048,
@@ -244,7 +244,9 @@ def prepare(arguments: argparse.Namespace) -> dict[str, tuple[str, bool]]:
     arguments.work.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     prompts = side.instructions(arguments.data, arguments.rows, arguments.prompt_characters)
-    (arguments.work / "rows.json").write_text(json.dumps([rendered(tokenizer, text) for text in prompts]))
+    (arguments.work / "rows.json").write_text(
+        json.dumps([side.rendered(tokenizer, text) for text in prompts])
+    )
     models = {Path(arguments.model).name: (arguments.model, False)}
     if arguments.large != "none":
         shape = ONE_B if arguments.large == "1B" else TINY

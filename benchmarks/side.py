@@ -111,6 +111,12 @@ def instructions(data: Path, count: int, characters: int) -> list[str]:
     return (prompts * (count // len(prompts) + 1))[:count]
 
 
+def rendered(tokenizer: Any, prompt: str) -> list[int]:
+    """A prompt's token ids under the model's chat template."""
+    turns = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
 def overrides(values: Mapping[str, Any]) -> list[str]:
     """Settings as `load_config` takes them."""
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]
