@@ -4,12 +4,14 @@ from alignment.stats.agreement import Agreement, outcomes_from_ranks, pairwise_a
 from alignment.stats.alpaca_eval import HeadToHead, head_to_head
 from alignment.stats.bradley_terry import Crowd, bradley_terry, crowd_bradley_terry, win_matrix
 from alignment.stats.dawid_skene import DawidSkene, dawid_skene
+from alignment.stats.divergence import Divergence, divergence_test, jensen_shannon
 from alignment.stats.exact import clopper_pearson, exact_win_rate
 from alignment.stats.intervals import (
     Interval,
     WinRate,
     binomial_interval,
     bootstrap_interval,
+    difference_of_means,
     mean_over_seeds,
     paired_difference,
     win_rate,
@@ -26,6 +28,7 @@ __all__ = [
     "Agreement",
     "Crowd",
     "DawidSkene",
+    "Divergence",
     "HeadToHead",
     "Interval",
     "LengthControlled",
@@ -45,11 +48,14 @@ __all__ = [
     "crowd_bradley_terry",
     "dawid_skene",
     "decided_at",
+    "difference_of_means",
+    "divergence_test",
     "exact_win_rate",
     "explained_by_length",
     "gao_curve",
     "head_to_head",
     "holm",
+    "jensen_shannon",
     "length_controlled",
     "looks",
     "mean_over_seeds",

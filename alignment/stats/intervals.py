@@ -106,6 +106,32 @@ def paired_difference(
     return bootstrap_interval(a - b, groups, resamples=resamples, level=level, seed=seed)
 
 
+def difference_of_means(
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: tuple[Any, Any] = (None, None),
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The mean of first minus the mean of second, two samples that are not paired, with a bootstrap interval.
+
+    Each side is resampled on its own, by groups (one list for each side) as `bootstrap_interval` does; n is
+    the size of the smaller one. Raises ValueError as `bootstrap_interval` does.
+    """
+    sides = [_finite(first), _finite(second)]
+    rng = np.random.default_rng(seed)
+    means = [
+        _resampled_means(*group_sums(side, names), resamples, rng)
+        for side, names in zip(sides, groups, strict=True)
+    ]
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(means[0] - means[1], [tail, 1.0 - tail])
+    value = float(sides[0].mean() - sides[1].mean())
+    return Interval(value, float(low), float(high), min(map(len, sides)))
+
+
 def mean_over_seeds(
     values: ArrayLike, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from alignment.stats import (
     binomial_interval,
     bootstrap_interval,
+    difference_of_means,
     mean_over_seeds,
     paired_difference,
     win_rate,
@@ -191,3 +192,19 @@ def test_resampled_sums_are_the_same_by_every_path() -> None:
         assert sums[:, :2].mean(0) == pytest.approx(kinds.sum(0), rel=0.01)
         assert np.cov(sums[:, :2].T) == pytest.approx(2_000 * np.cov(kinds.T), abs=60)
     assert drawn[2][:, 4] == pytest.approx(6_000)
+
+
+def test_the_difference_of_two_means_that_are_not_paired() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(1.0, 2.0, 400), rng.normal(0.0, 1.0, 900)
+    found = difference_of_means(first, second)
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    half = 1.96 * np.sqrt(first.var() / 400 + second.var() / 900)  # Welch's normal approximation
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
+    assert found.n == 400
+    twice = difference_of_means(np.repeat(first, 2), second, (np.repeat(np.arange(400), 2), None))
+    assert twice.high - twice.low == pytest.approx(found.high - found.low, rel=0.03)  # prompts, not rows
+    wider = difference_of_means(first, second, level=0.99)
+    assert wider.low < found.low
+    with pytest.raises(ValueError, match="not finite"):
+        difference_of_means([1.0, float("nan")], second)
