@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from alignment.cli import evaluate_figures
+from alignment.cli import evaluate_drift, evaluate_figures
 from alignment.cli.groups import ConfigFirst
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ def _group() -> None:
 
 
 app.add_typer(evaluate_figures.app)  # without a name: its commands stand beside `run`
+app.add_typer(evaluate_drift.app)
 
 
 @app.command()

@@ -89,11 +89,7 @@ def compare_runs(
     the second run's win rate less the first's, each common prompt counting once. Raises UserError where the
     runs have no comparison or no prompt in common.
     """
-    pairs = [names] if names else _pairs(first, second)
-    for run, side in ((first, 0), (second, 1)):
-        for pair in pairs:
-            if pair[side] not in run.comparisons:
-                raise UserError(f"{run.folder} has no comparison {pair[side]}, but {_listed(run)}")
+    pairs = shared_pairs(first, second, names)
     rows = [_paired(first, second, pair, seed) for pair in pairs]
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(p)
@@ -101,7 +97,7 @@ def compare_runs(
     return {
         "runs": [first.folder, second.folder],
         "comparisons": rows,
-        "differs": _differences(first, second),
+        "differs": differences(first, second),
     }
 
 
@@ -145,7 +141,16 @@ def _connected(edges: Sequence[tuple[str, str]]) -> list[set[str]]:
     return groups
 
 
-def _pairs(first: Stored, second: Stored) -> list[tuple[str, str]]:
+def shared_pairs(first: Stored, second: Stored, names: tuple[str, str] | None) -> list[tuple[str, str]]:
+    """The comparisons (of the first run, of the second) to set side by side: `names`, or those of one name.
+
+    Raises UserError where a run lacks the one that is named, or none goes with another.
+    """
+    for run, name in zip((first, second), names or (), strict=False):
+        if name not in run.comparisons:
+            raise UserError(f"{run.folder} has no comparison {name}, but {_listed(run)}")
+    if names:
+        return [names]
     shared = [name for name in first.comparisons if name in second.comparisons]
     if shared:
         return [(name, name) for name in shared]
@@ -161,7 +166,8 @@ def _listed(run: Stored) -> str:
     return ", ".join(run.comparisons)
 
 
-def _by_prompt(outcomes: Outcomes) -> dict[str, float]:
+def mean_by_prompt(outcomes: Outcomes) -> dict[str, float]:
+    """The mean outcome on each prompt."""
     names = np.asarray(outcomes.prompts)
     sums, sizes = group_sums(outcomes.outcomes, names)
     return dict(zip(np.unique(names).tolist(), (sums / sizes).tolist(), strict=True))
@@ -169,7 +175,7 @@ def _by_prompt(outcomes: Outcomes) -> dict[str, float]:
 
 def _paired(first: Stored, second: Stored, pair: tuple[str, str], seed: int) -> dict[str, Any]:
     sides = [run.comparisons[name] for run, name in zip((first, second), pair, strict=True)]
-    means = [_by_prompt(side) for side in sides]
+    means = [mean_by_prompt(side) for side in sides]
     common = sorted(means[0].keys() & means[1].keys())
     if not common:
         raise UserError(
@@ -210,7 +216,7 @@ def _sentence(row: dict[str, Any]) -> str:
     return f"{name}: no change can be told, {points}."
 
 
-def _differences(first: Stored, second: Stored) -> list[dict[str, Any]]:
+def differences(first: Stored, second: Stored) -> list[dict[str, Any]]:
     """What is not the same in the two runs besides their outcomes, the judge first."""
     a, b = ({"judge": run.judge, **_flat(run.config)} for run in (first, second))
     keys = ["judge", *sorted((a.keys() | b.keys()) - {"judge"})]

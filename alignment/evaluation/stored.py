@@ -7,7 +7,7 @@ their ids. Reading 100,000 verdicts takes under a second.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,9 @@ from alignment.errors import UserError
 from alignment.evaluation.answers import prompt_key
 
 VERDICTS, REPORT, COMPLETIONS = "verdicts.jsonl", "report.json", "completions.jsonl"
+OTHER_JUDGE = (
+    "other_judge"  # the `control` of verdicts that do not count: another judge's on the same answers
+)
 
 
 class Outcomes(NamedTuple):
@@ -30,6 +33,14 @@ class Outcomes(NamedTuple):
     prompts: list[str]
     samples: list[int]
     outcomes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What one judge said. scores: (model, prompt's key) -> one for each answer; {} where it gives none."""
+
+    comparisons: dict[str, Outcomes]
+    scores: dict[tuple[str, str], list[float]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,9 @@ class _Verdict(msgspec.Struct):
     outcome: float | None
     sample: int = 0
     control: str | None = None
+    judge: str | None = None
+    score_a: float | None = None
+    score_b: float | None = None
 
 
 class _Message(msgspec.Struct):
@@ -82,6 +96,10 @@ class _Completion(msgspec.Struct):
 class _Answered(msgspec.Struct):
     id: str
     completions: list[_Completion] = []
+
+
+class _Whole(_Answered):
+    prompt: list[_Message] = []
 
 
 def read_stored(folder: str | Path) -> Stored:
@@ -119,6 +137,48 @@ def read_stored(folder: str | Path) -> Stored:
         {f"{a}_vs_{b}": Outcomes(a, b, p, s, np.array(o)) for (a, b), (p, s, o) in rows.items()},
         unread,
     )
+
+
+def read_judges(run: Stored) -> dict[str, Spoken]:
+    """What every judge of a run said, by the judge's name, the one whose verdict counts first."""
+    rows: dict[str, dict[tuple[str, str], list[tuple[str, int, float]]]] = {run.judge: {}}
+    scores: dict[str, dict[tuple[str, str, int], float]] = {run.judge: {}}
+    for v in _lines(Path(run.folder) / VERDICTS, _Verdict):
+        if v.outcome is None or v.control not in (None, OTHER_JUDGE):
+            continue
+        judge = run.judge if v.control is None else str(v.judge)
+        key = run.keys.get(v.prompt, v.prompt)
+        rows.setdefault(judge, {}).setdefault((v.a, v.b), []).append((key, v.sample, v.outcome))
+        for name, score in ((v.a, v.score_a), (v.b, v.score_b)):
+            if score is not None:
+                scores.setdefault(judge, {})[name, key, v.sample] = score
+    found = {}
+    for judge, pairs in rows.items():
+        by_prompt: dict[tuple[str, str], list[float]] = {}
+        for (name, key, _), score in sorted(scores.get(judge, {}).items()):
+            by_prompt.setdefault((name, key), []).append(score)
+        comparisons = {}
+        for (a, b), said in pairs.items():
+            keys, samples, outcomes = map(list, zip(*said, strict=True))
+            comparisons[f"{a}_vs_{b}"] = Outcomes(a, b, keys, samples, np.array(outcomes))
+        found[judge] = Spoken(comparisons, by_prompt)
+    return found
+
+
+def read_texts(run: Stored) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, list[str]]]]:
+    """(prompt's key, its messages, the answers by model) of every prompt, in a stream.
+
+    Raises UserError where the completions were not kept.
+    """
+    path = Path(run.folder) / COMPLETIONS
+    if not path.is_file():
+        raise UserError(f"{run.folder} has no {COMPLETIONS}, so its answers cannot be read again")
+    for row in _lines(path, _Whole):
+        answers: dict[str, list[str]] = {}
+        for completion in row.completions:
+            if completion.source is not None and completion.source.name is not None:
+                answers.setdefault(completion.source.name, []).append(completion.content or "")
+        yield run.keys[row.id], [{"role": m.role, "content": m.content} for m in row.prompt], answers
 
 
 def find_stored(folders: Iterable[str | Path]) -> list[Stored]:

@@ -1,0 +1,271 @@
+"""Whether an evaluation is worse than a stored one, with a tolerance: what a nightly job or a merge asks.
+
+Both runs asked the same prompts of the same judges. Each figure is the new run's less the stored one's on the
+prompts that both have, with an interval over prompts, all of which hold together with 95% (Bonferroni). It is
+
+    worse        if the whole interval lies below minus the margin
+    no worse     if the whole interval lies above minus the margin
+    undecided    if minus the margin is in it: so many prompts cannot tell
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alignment.data.refusals import is_refusal
+from alignment.errors import UserError
+from alignment.evaluation.standings import differences, mean_by_prompt, shared_pairs
+from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts
+from alignment.stats import Interval, paired_difference
+
+FORMAT = 1
+WORSE = 3  # the exit code of `alignkit evaluate drift`
+FEW = 100  # prompts, below which bootstrap intervals are too narrow to lean on
+LEAST = 20  # prompts, below which nothing is decided
+
+ByPrompt = dict[str, float]
+
+
+class _Paired(NamedTuple):
+    """One figure before its interval: by prompt, in the stored run and in the new one."""
+
+    what: str
+    kind: str
+    judge: str | None
+    before: ByPrompt
+    after: ByPrompt
+
+
+def drift(
+    baseline: Stored,
+    new: Stored,
+    names: tuple[str, str] | None = None,
+    *,
+    margin: float = 0.0,
+    strict: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The new run against the stored one.
+
+    names: the comparison of each run to set side by side, where they are called differently. margin: the fall
+    that is let pass, as a share (0.02: two points of win rate or accuracy). strict: what is undecided fails
+    too. The result:
+
+    {format, baseline, new, margin, level, verdict {state, text, detail, tone, exit_code}, figures [{what,
+    kind, judge, before, after, difference {value, low, high, n}, state}], beside [the same without a state],
+    prompts {common, only_baseline, only_new}, differs, warnings}
+
+    Kinds: win_rate (against the other candidate), head_to_head (how often the new answer has the better score
+    of the two, less one half; only with a judge that scores). Beside them, as they have no good direction or
+    scale: score, words, refusals, empty. Raises UserError where the judge is another one, or the runs have no
+    comparison or no prompt in common.
+    """
+    if baseline.judge != new.judge:
+        raise UserError(
+            f"the judge of {baseline.folder} is {baseline.judge}, that of {new.folder} is {new.judge}: "
+            "evaluate again with the same one, for a change might be the judge's"
+        )
+    pairs = shared_pairs(baseline, new, names)
+    said = read_judges(baseline), read_judges(new)
+    shared = [judge for judge in said[0] if judge in said[1]]
+    tested = _tested(baseline, new, pairs)
+    judged = [
+        one for judge in shared for one in _of_judge(judge, pairs, tested, said[0][judge], said[1][judge])
+    ]
+    asked = [set(run.keys.values()) or _judged_prompts(run) for run in (baseline, new)]
+    if not judged:
+        raise UserError(f"{baseline.folder} and {new.folder} have no prompt in common")
+    scores = [one for judge in shared for one in _scores(judge, tested, said[0][judge], said[1][judge])]
+    level = 1.0 - 0.05 / len(judged)
+    figures = [_figure(one, level, seed) for one in judged]
+    for figure in figures:
+        figure["state"] = state_of(figure["difference"], margin)
+    beside = [_figure(one, 0.95, seed) for one in [*scores, *_of_texts(baseline, new, tested)]]
+    counts = {
+        "common": len(asked[0] & asked[1]),
+        "only_baseline": len(asked[0] - asked[1]),
+        "only_new": len(asked[1] - asked[0]),
+    }
+    result = {
+        "format": FORMAT,
+        "baseline": baseline.folder,
+        "new": new.folder,
+        "margin": margin,
+        "level": level,
+        "verdict": _verdict(figures, margin, strict),
+        "figures": figures,
+        "beside": beside,
+        "prompts": counts,
+        "differs": differences(baseline, new),
+        "warnings": [],
+    }
+    result["warnings"] = _warnings(result, said)
+    return result
+
+
+def state_of(difference: dict[str, Any], margin: float) -> str:
+    """worse, no worse or undecided, for the interval of a difference of which more is better."""
+    if difference["n"] < LEAST:
+        return "undecided"
+    if difference["high"] < -margin:
+        return "worse"
+    return "no worse" if difference["low"] >= -margin else "undecided"
+
+
+def _tested(baseline: Stored, new: Stored, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The candidates that the comparisons are about: (name in the stored run, in the new one), each once."""
+    return list(dict.fromkeys((baseline.comparisons[one].a, new.comparisons[two].a) for one, two in pairs))
+
+
+def _of_judge(
+    judge: str,
+    pairs: Sequence[tuple[str, str]],
+    tested: Sequence[tuple[str, str]],
+    before: Spoken,
+    after: Spoken,
+) -> list[_Paired]:
+    """Win rates of one judge, and how the new answers fare against the stored ones by its scores."""
+    found = []
+    for first, second in pairs:
+        if first in before.comparisons and second in after.comparisons:
+            means = (
+                mean_by_prompt(side.comparisons[name]) for side, name in ((before, first), (after, second))
+            )
+            found.append(_Paired(_title(second), "win_rate", judge, *means))
+    for old, name in tested:
+        mine, theirs = _scores_of(after, name), _scores_of(before, old)
+        met = {key: _won(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
+        if met:
+            what = f"{name}, new answers against stored ones"
+            found.append(_Paired(what, "head_to_head", judge, dict.fromkeys(met, 0.5), met))
+    return [one for one in found if one.before.keys() & one.after.keys()]
+
+
+def _won(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    """The share of the answers of one prompt, paired by their number, that score higher; a tie is half."""
+    return float(np.mean([0.5 + 0.5 * ((x > y) - (x < y)) for x, y in zip(mine, theirs, strict=False)]))
+
+
+def _scores(judge: str, tested: Sequence[tuple[str, str]], before: Spoken, after: Spoken) -> list[_Paired]:
+    found = []
+    for old, name in tested:
+        means = [
+            {key: float(np.mean(values)) for key, values in _scores_of(side, one).items()}
+            for side, one in ((before, old), (after, name))
+        ]
+        if means[0].keys() & means[1].keys():
+            found.append(_Paired(f"{name}, mean score", "score", judge, *means))
+    return found
+
+
+def _scores_of(said: Spoken, name: str) -> dict[str, list[float]]:
+    return {key: values for (model, key), values in said.scores.items() if model == name}
+
+
+def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) -> list[_Paired]:
+    """Length, refusals and empty answers of the candidates; [] where a run did not keep its completions."""
+    try:
+        traits = [_traits(run) for run in (baseline, new)]
+    except UserError:
+        return []
+    kinds = {"words": "words an answer", "refusals": "refusals", "empty": "empty answers"}
+    found = []
+    for old, name in tested:
+        for number, (kind, what) in enumerate(kinds.items()):
+            sides = [
+                {key: values[number] for (model, key), values in side.items() if model == one}
+                for side, one in zip(traits, (old, name), strict=True)
+            ]
+            if sides[0].keys() & sides[1].keys():
+                found.append(_Paired(f"{name}, {what}", kind, None, *sides))
+    return found
+
+
+def _traits(run: Stored) -> dict[tuple[str, str], list[float]]:
+    """(model, prompt's key) -> mean words, share of refusals, share of empty answers."""
+    found = {}
+    for key, _, answers in read_texts(run):
+        for name, texts in answers.items():
+            rows = [(len(text.split()), is_refusal(text), not text.strip()) for text in texts]
+            found[name, key] = np.mean(rows, axis=0).tolist()
+    return found
+
+
+def _figure(one: _Paired, level: float, seed: int) -> dict[str, Any]:
+    common = sorted(one.before.keys() & one.after.keys())
+    before, after = ([side[key] for key in common] for side in (one.before, one.after))
+    change: Interval = paired_difference(after, before, level=level, seed=seed)
+    return {
+        "what": one.what,
+        "kind": one.kind,
+        "judge": one.judge,
+        "before": float(np.mean(before)),
+        "after": float(np.mean(after)),
+        "difference": change._asdict(),
+    }
+
+
+def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> dict[str, Any]:
+    """The sentence that is read first, and the exit code."""
+    states = [figure["state"] for figure in figures]
+    state = next(s for s in ("worse", "undecided", "no worse") if s in states)
+    named = min((f for f in figures if f["state"] == state), key=lambda f: float(f["difference"]["low"]))
+    tolerated = f"the margin of {100 * margin:g} points"
+    said = f"{named['what']} ({named['judge']}): {in_points(named['difference'])}"
+    others = states.count(state) - 1
+    more = f"; {others} more" if others else ""
+    if state == "worse":
+        text = f"Worse by more than {tolerated}: {said}{more}."
+    elif state == "no worse":
+        text = f"No worse within {tolerated}; nearest to it is {said}."
+    else:
+        text = f"Not shown to be worse, but a fall beyond {tolerated} is not ruled out: {said}{more}."
+    tones = {"worse": "bad", "undecided": "unsure", "no worse": "good"}
+    failed = state == "worse" or (strict and state == "undecided")
+    prompts = min(f["difference"]["n"] for f in figures)
+    return {
+        "state": state,
+        "text": text,
+        "detail": f"{len(figures)} figures on {prompts:,} common prompts or more; the intervals hold "
+        "together with 95%.",
+        "tone": tones[state],
+        "exit_code": WORSE if failed else 0,
+    }
+
+
+def in_points(change: dict[str, Any]) -> str:
+    """A difference of shares in words: "+1.0 points (−2.0 to +4.0)"."""
+    value, low, high = (f"{100 * change[key]:+.1f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{value} points ({low} to {high})"
+
+
+def _warnings(result: dict[str, Any], said: tuple[dict[str, Spoken], dict[str, Spoken]]) -> list[str]:
+    found = []
+    counts = result["prompts"]
+    least = min(figure["difference"]["n"] for figure in result["figures"])
+    if least < LEAST:
+        found.append(f"Only {least} prompts are in both runs; below {LEAST} nothing is decided.")
+    elif least < FEW:
+        found.append(f"Only {least} prompts are in both runs; bootstrap intervals of so few are too narrow.")
+    left = counts["only_baseline"] + counts["only_new"]
+    if left:
+        found.append(f"{left:,} prompts are in one of the two runs only and count nowhere.")
+    for one, run in zip(said, ("stored", "new"), strict=True):
+        alone = [judge for judge in one if judge not in said[0] or judge not in said[1]]
+        if alone:
+            found.append(f"Only the {run} run has the judge {', '.join(alone)}, which counts nowhere.")
+    keys = [d["what"] for d in result["differs"] if d["what"].split(".")[0] not in ("report", "models")]
+    if keys:
+        found.append(f"The configurations differ in {', '.join(keys)}: the change may come from there.")
+    return found
+
+
+def _judged_prompts(run: Stored) -> set[str]:
+    return {key for outcomes in run.comparisons.values() for key in outcomes.prompts}
+
+
+def _title(name: str) -> str:
+    return name.replace("_vs_", " against ")
