@@ -49,6 +49,39 @@ def run(
     show(result)
 
 
+@app.command("reward-kl")
+def reward_kl(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. max_prompts=100."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")
+    ] = False,
+) -> None:
+    """Reward against KL over a run's checkpoints: where did more proxy reward stop to help?"""
+    from alignment.backend.config import load_config
+    from alignment.evaluation import reward_kl
+
+    flags = [f"run.{name}=true" for name, on in {"resume": resume, "overwrite": overwrite}.items() if on]
+    result = reward_kl.run(load_config(reward_kl.Config, config, [*(overrides or []), *flags]))
+    metrics = result["metrics"]
+    for verdict in metrics["verdict"]:
+        print(f"{verdict['text']} {verdict['detail']}", file=sys.stderr)
+    for warning in metrics["warnings"]:
+        print(f"note: {warning}", file=sys.stderr)
+    print(f"report: {result['report']}", file=sys.stderr)
+    points = [
+        {key: point[key] for key in ("name", "kl", "proxy_gain", "gold_gain")}
+        for point in metrics["checkpoints"]
+    ]
+    print(json.dumps({"run": result["run"], "report": result["report"], "checkpoints": points}, indent=2))
+
+
 def show(result: dict[str, Any]) -> None:
     """Verdicts and the report's path for people on stderr, the win rates as JSON on stdout."""
     from rich.console import Console

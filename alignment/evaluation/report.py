@@ -97,7 +97,7 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
     report["stages"]["evaluate"] = {"seconds": round(seconds, 3), "kl": None}
     report["warnings"] = _warnings(report, config)
     report["config"] = config.model_dump(mode="json")
-    report["lineage"] = {name: _lineage(path) for name, path in config.models.items()}
+    report["lineage"] = {name: lineage(path) for name, path in config.models.items()}
     return report
 
 
@@ -344,13 +344,13 @@ def _seconds(path: str) -> float | None:
     return read_run(path)["seconds"] if (Path(path) / "run.json").is_file() else None
 
 
-def _lineage(path: str, depth: int = 8) -> dict[str, Any]:
+def lineage(path: str, depth: int = 8) -> dict[str, Any]:
     """Where a model comes from: its run's stage, data, code and versions, and the same of its parents."""
     if not (Path(path) / "run.json").is_file():
         return {"path": path}
     state = read_run(path)
     kept = {key: state.get(key) for key in ("stage", "started", "seconds", "git", "versions", "data")}
     parents = (
-        {name: _lineage(name, depth - 1) | value for name, value in state["parents"].items()} if depth else {}
+        {name: lineage(name, depth - 1) | value for name, value in state["parents"].items()} if depth else {}
     )
     return {"path": path, **kept, "parents": parents}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from alignment.report.text import escape, number
 
@@ -146,14 +147,111 @@ def lines(
     xs = [x for s in series.values() for x in s[0] if _drawable(x)]
     ys = [y for s in series.values() for y in s[1] if _drawable(y)]
     ys += [] if reference is None else [reference]
+    frame = _frame(xs, ys, list(series), x_label, y_label, reference)
+    for i, (name, (px, py)) in enumerate(series.items()):
+        frame.draw(px, py, i, name)
+    return _svg(frame.parts, frame.height, title)
+
+
+class Curve(NamedTuple):
+    """points: (x, y, low, high), what was measured with its interval; line: (xs, ys, lows, highs), a curve
+    through them with its band, None for none."""
+
+    points: Sequence[tuple[float, float, float, float]]
+    line: tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]] | None = None
+
+
+def curves(
+    series: Mapping[str, Curve],
+    *,
+    x_label: str = "",
+    y_label: str = "",
+    title: str = "",
+    reference: float | None = None,
+) -> Svg:
+    """Measured points with their intervals, and a fitted line in its band, for each series."""
+    xs = [p[0] for s in series.values() for p in s.points] + [
+        x for s in series.values() if s.line for x in s.line[0]
+    ]
+    ys = [y for s in series.values() for p in s.points for y in p[1:]]
+    ys += [y for s in series.values() if s.line for part in s.line[1:] for y in part]
+    ys += [] if reference is None else [reference]
+    frame = _frame(
+        [x for x in xs if _drawable(x)],
+        [y for y in ys if _drawable(y)],
+        list(series),
+        x_label,
+        y_label,
+        reference,
+    )
+    for i, (name, curve) in enumerate(series.items()):
+        if curve.line is not None:
+            at, value, low, high = curve.line
+            edge = [(x, y) for x, y in [*_pairs(at, high), *reversed(_pairs(at, low))] if _drawable(y)]
+            path = _path([(frame.x(x), frame.y(y)) for x, y in edge])
+            frame.parts.append(f'<path d="{path}Z" fill="{_colour(i)}" fill-opacity="0.15"/>')
+            frame.draw(at, value, i, name)
+        for x, y, lo, hi in curve.points:
+            if not (_drawable(x) and _drawable(y)):
+                continue
+            shown = f"{name}: {number(y)} [{number(lo)}, {number(hi)}] at {number(x)}"
+            frame.parts.append(f'<g style="color:{_colour(i)}"><title>{escape(shown)}</title>')
+            if _drawable(lo) and _drawable(hi):
+                frame.parts.append(_line(frame.x(x), frame.y(lo), frame.x(x), frame.y(hi), "whisker"))
+            frame.parts.append(_mark(frame.x(x), frame.y(y), i) + "</g>")
+        if len(series) > 1:
+            frame.parts.append(f'<g style="color:{_colour(i)}">{_mark(*frame.legend(i, 11), i)}</g>')
+    return _svg(frame.parts, frame.height, title)
+
+
+def _mark(x: float, y: float, index: int) -> str:
+    """A dot for the first series, a square for the second, and so on in turn: told apart without colour."""
+    if index % 2:
+        return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8" fill="currentColor"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="currentColor"/>'
+
+
+class _Frame(NamedTuple):
+    """Axes, grid and legend of a plot of y over x, and where a value is drawn in it."""
+
+    parts: list[str]
+    x: Scale
+    y: Scale
+    height: float
+    left: float
+
+    def legend(self, index: int, along: float = 0.0) -> tuple[float, float]:
+        """Where the legend of a series begins, `along` its line."""
+        return self.left + (index % 3) * (WIDTH - self.left) / 3 + along, 30.0 + 20 * (index // 3)
+
+    def draw(self, xs: Sequence[float], ys: Sequence[float], index: int, name: str) -> None:
+        path = _path([(self.x(x), self.y(y)) if _drawable(y) else None for x, y in _pairs(xs, ys)])
+        self.parts.append(
+            f'<path d="{path}" {_stroke(index)} stroke-linejoin="round"><title>{escape(name)}</title></path>'
+        )
+
+
+def _stroke(index: int) -> str:
+    return f'fill="none" stroke="{_colour(index)}" stroke-width="2" stroke-dasharray="{DASHES[index % 6]}"'
+
+
+def _frame(
+    xs: Sequence[float],
+    ys: Sequence[float],
+    names: Sequence[str],
+    x_label: str,
+    y_label: str,
+    reference: float | None,
+) -> _Frame:
+    """An empty plot for these values; several names get a legend."""
     x_low, x_high = (min(xs), max(xs)) if xs else (0.0, 1.0)
     x_high = x_high if x_high > x_low else x_low + 1.0
     y_low, y_high = _padded(ys) if ys else (0.0, 1.0)
-    legend = len(series) > 1
+    legend = len(names) > 1
     y_ticks = ticks(y_low, y_high)
     y_names = tick_labels(y_ticks)
     left = 16 + _CHARACTER * max(len(name) for name in y_names)
-    top, right = 26 + (20 * math.ceil(len(series) / 3) if legend else 0), WIDTH - 12
+    top, right = 26 + (20 * math.ceil(len(names) / 3) if legend else 0), WIDTH - 12
     height = 250 + top
     bottom = height - 36
     x_scale, y_scale = _scale(x_low, x_high, left, right), _scale(y_low, y_high, bottom, top)
@@ -164,15 +262,12 @@ def lines(
     out.append(_text(2, 14, y_label, "start"))
     if reference is not None:
         out.append(_line(left, y_scale(reference), right, y_scale(reference), "ref"))
-    for i, (name, (px, py)) in enumerate(series.items()):
-        stroke = f'fill="none" stroke="{_colour(i)}" stroke-width="2" stroke-dasharray="{DASHES[i % 6]}"'
-        path = _path([(x_scale(x), y_scale(y)) if _drawable(y) else None for x, y in _pairs(px, py)])
-        out.append(f'<path d="{path}" {stroke} stroke-linejoin="round"><title>{escape(name)}</title></path>')
-        if legend:
-            x, y = left + (i % 3) * (WIDTH - left) / 3, 34 + 20 * (i // 3)
-            out.append(f'<path d="M{x:.1f} {y - 4}h22" {stroke}/>')
-            out.append(_text(x + 28, y, _short(name, 120), "start", full=name))
-    return _svg(out, height, title)
+    frame = _Frame(out, x_scale, y_scale, height, left)
+    for i, name in enumerate(names if legend else ()):
+        x, y = frame.legend(i)
+        out.append(f'<path d="M{x:.1f} {y:.1f}h22" {_stroke(i)}/>')
+        out.append(_text(x + 28, y + 4, _short(name, 120), "start", full=name))
+    return frame
 
 
 def _pairs(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:

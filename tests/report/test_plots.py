@@ -27,6 +27,16 @@ def all_plots(name: str, values: list[float]) -> list[plots.Svg]:
         plots.lines(
             {name: (range(len(values)), values), "b": ([], [])}, x_label=name, y_label=name, title=name
         ),
+        plots.curves(
+            {
+                name: plots.Curve(
+                    [(i, v, v - 1, v + 1) for i, v in enumerate(values)], (range(len(values)), *[values] * 3)
+                ),
+                "b": plots.Curve([]),
+            },
+            x_label=name,
+            title=name,
+        ),
     ]
 
 
