@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,12 +90,15 @@ def collect(
     base: str | None,
     dtype: str,
     folder: Path,
+    visit: Callable[[str, Any, Any], None] = lambda name, load, tokenizer: None,
 ) -> Collected:
     """Answers of every candidate and the likelihoods that KL and the base's control need.
 
     candidates: name -> model path or file of completions; files, tokenizers: from `open_candidates`;
     parents: child -> parent, both models; base: the frozen model that reads every answer (None: no such
-    control). Raises UserError for a model that cannot be loaded and a prompt that is too long.
+    control); visit: called with (name, load, tokenizer) while that model is the one in memory, for whatever
+    else is to be measured of it; `load()` gives the model. Raises UserError for a model that cannot be loaded
+    and a prompt that is too long.
     """
     done = Collected(answers=dict(files))
     paths = {name: path for name, path in candidates.items() if name in tokenizers}
@@ -135,6 +138,7 @@ def collect(
                 rows = _token_rows(tokenizers[author if same else name], prompts, answers, as_sampled=same)
                 file = folder / "likelihoods" / f"{author}-under-{name}-{what}.json"
                 done.log_probs[author, name, what] = _likelihood(file, load, rows, count)
+        visit(name, load, tokenizers[name])
     return done
 
 

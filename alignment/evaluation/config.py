@@ -56,6 +56,37 @@ class JudgeSection(Section):
         return self
 
 
+class ProbeSection(Section):
+    """What a model may have forgotten: a set of items on which every model here is measured."""
+
+    kind: Literal["perplexity", "choices", "exact_match"]
+    """perplexity: of held-out text; choices: which is likeliest; exact_match: an answer that it writes."""
+    files: list[str] = Field(min_length=1)
+    """Files of items (JSONL, JSON, Parquet, CSV) with the keys that probe_items.py lists."""
+    max_items: int | None = Field(default=None, ge=1)
+    """Use only the first so many different items."""
+    chat: bool = False
+    """choices: ask in the chat template, the choice being the reply, instead of as plain text."""
+    template: str | None = None
+    """choices, exact_match: the text around {question}; for choices as plain text it is, unless given,
+    "Question: {question}\\nAnswer:", else the question alone. Examples before it go here too."""
+    by_length: bool = True
+    """choices: the log-likelihood of a choice is divided by its characters; false takes the plain sum."""
+    match: Literal["text", "number"] = "text"
+    """exact_match: text is SQuAD's normalised text; number takes the last number of the answer, for GSM8K."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """exact_match: the most tokens of an answer, which is decoded greedily."""
+    window: int = Field(default=512, ge=2)
+    """perplexity: tokens read at once; longer documents are read in windows that move on by half of it."""
+
+    @field_validator("template")
+    @classmethod
+    def _holds_the_question(cls, template: str | None) -> str | None:
+        if template is not None and "{question}" not in template:
+            raise ValueError("template holds no {question}: put it where the question goes")
+        return template
+
+
 class Config(RunConfig):
     """The config of an evaluation."""
 
@@ -80,6 +111,10 @@ class Config(RunConfig):
     """Judges asked besides: their win rates, and how far they agree with `judge`."""
     api: ApiSection = Field(default_factory=ApiSection)
     """How candidates behind an address are asked."""
+    probes: dict[str, ProbeSection] = Field(default_factory=dict)
+    """Name -> what the models are measured on besides, to see what they have forgotten."""
+    lm_eval: dict[str, str] = Field(default_factory=dict)
+    """Model -> its lm-evaluation-harness output: results_*.json, or a folder with it and samples_*.jsonl."""
     generation: GenerationSection = GenerationSection()
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the models' weights."""
@@ -93,12 +128,20 @@ class Config(RunConfig):
     """A folder that gets a copy of report.json and report.html."""
     run: RunSection
 
+    @field_validator("probes")
+    @classmethod
+    def _probes_have_plain_names(cls, probes: dict[str, ProbeSection]) -> dict[str, ProbeSection]:
+        for name in probes:
+            _check_plain(name)
+            if name.startswith("lm_eval."):
+                raise ValueError(f"{name!r}: names that begin with lm_eval. are taken, choose another name")
+        return probes
+
     @field_validator("models")
     @classmethod
     def _names_are_plain(cls, models: dict[str, str]) -> dict[str, str]:
         for name in models:
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
-                raise ValueError(f"a name is letters, digits, - _ and ., not {name!r}")
+            _check_plain(name)
             if name in ("reward", "evaluate"):  # the report has stages of these names
                 raise ValueError(f"{name!r} is taken, choose another name")
         return models
@@ -112,6 +155,7 @@ class Config(RunConfig):
         if len(set(seen)) != len(seen):
             raise ValueError("comparisons: the same pair is there twice")
         named = [*(n for pair in self.comparisons for n in pair), *self.parents, *self.parents.values()]
+        named += self.lm_eval
         for name in [*named, *([self.base] if self.base else [])]:
             if name not in self.models:
                 raise ValueError(f"{name!r} is not under models, which has {', '.join(self.models)}")
@@ -129,3 +173,8 @@ class Config(RunConfig):
                 if line[-1] in line[:-1]:
                     raise ValueError(f"parents: {' -> '.join(line)} goes in a circle")
         return self
+
+
+def _check_plain(name: str) -> None:
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
+        raise ValueError(f"a name is letters, digits, - _ and ., not {name!r}")

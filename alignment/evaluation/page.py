@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from alignment.evaluation.page_capability import capability
 from alignment.evaluation.page_checks import checks, judges
 from alignment.evaluation.page_figures import models, slices, training, win_rates
 from alignment.evaluation.page_samples import SAMPLES, samples
@@ -36,6 +37,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     models(page, evidence, report)
     slices(page, report)
     judges(page, report)
+    capability(page, report)
     checks(page, evidence, report)
     training(page, evidence, report)
     page.heading("Side by side")

@@ -1,16 +1,16 @@
 """From the evidence (answers, likelihoods, verdicts) to the figures of report.json, and both to disk.
 
 report.json: win_rate.{a_vs_b} {rate, low, high, n, ties}; sign_test.{a_vs_b} {wins, losses, p, p_holm};
-stages.{model} {seconds, kl, kl_interval, …}; reward_model.accuracy {value, low, high, n}; controls; verdict;
-warnings; judge; config; lineage. Seconds are wall-clock, KL and log-likelihoods in nats, lengths in words
-and tokens. Every interval is a 95% percentile bootstrap over prompts.
+stages.{model} {seconds, kl, kl_interval, …}; reward_model.accuracy {value, low, high, n}; controls; probes;
+verdict; warnings; judge; config; lineage. Seconds are wall-clock, KL and log-likelihoods in nats, lengths in
+words and tokens. Every interval is a 95% percentile bootstrap over prompts.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from alignment.evaluation.answers import Answers, Prompt, answer_records, is_fil
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
 from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
+from alignment.evaluation.probe_figures import probe_report, warnings_of
+from alignment.evaluation.probes import Measured, probe_pairs
 from alignment.evaluation.statistics import remarks_of
 from alignment.evaluation.verdict import Judged, claim, rate_of, sign_tests
 from alignment.stats import bootstrap_interval
@@ -43,6 +45,7 @@ class Evidence:
     collected: Collected
     opinions: list[Opinion]  # the first is the judge's whose verdict counts
     control: dict[str, list[Judged]]
+    measured: dict[str, Measured] = field(default_factory=dict)  # by probe
 
     @property
     def judge(self) -> Any:
@@ -79,6 +82,7 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         },
         "slices": slices_of(evidence.judged, evidence.prompts, seed),
         "contamination": contamination_of(config.models, evidence.prompts),
+        "probes": probe_report(evidence.measured, probe_pairs(config), seed),
         "stages": {name: _model_figures(evidence, name) for name in config.models},
         "controls": _controls(evidence),
         "judge": {
@@ -299,6 +303,7 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
     if max(empty.values()) > 0.0:
         found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
+    found += warnings_of(report["probes"])
     found += _of_judges(report)
     chance = controls["reward_on_shuffled_labels"]
     real = report.get("reward_model", {}).get("accuracy")

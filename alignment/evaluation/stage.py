@@ -6,6 +6,7 @@
         report.json         the figures
         report.html         one page that holds all it needs
 
+        probes/             every item of every probe, as each model did on it
         replies/            what LLM judges and candidates behind an address answered, word for word
 
 Left out here: training of any kind.
@@ -32,10 +33,19 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     """
     started = time.monotonic()
     from alignment.evaluation.answers import read_prompts
+    from alignment.evaluation.lm_eval import read_lm_eval, write_lm_eval
+    from alignment.evaluation.probes import (
+        probe_elsewhere,
+        probe_model,
+        read_measured,
+        read_probes,
+        write_settings,
+    )
     from alignment.evaluation.report import Evidence, build_report, read_accuracy, write_evidence
     from alignment.evaluation.verdict import compare, shuffled
 
     prompts, repeated = read_prompts(config.prompts, config.max_prompts)
+    probes, imported = read_probes(config.probes), read_lm_eval(config.lm_eval)
     for folder in (config.reward_run, config.reward_control):
         if folder is not None:
             read_accuracy(folder)
@@ -70,6 +80,9 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
                     replies / f"{name}.jsonl",
                     Counter(steps),
                 )
+    write_settings(probes, run_dir.dir)
+    write_lm_eval(imported, run_dir.dir)
+    probe_elsewhere(probes, config, run_dir.dir)
     collected = collect(
         config.models,
         answers,
@@ -81,6 +94,7 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
         base=config.base,
         dtype=config.dtype,
         folder=run_dir.dir / "parts",
+        visit=lambda name, load, tokenizer: probe_model(probes, name, load, tokenizer, config, run_dir.dir),
     )
     pairs = [(a, b) for a, b in config.comparisons]
     opinions = [opinion(one, prompts, pairs, collected.answers) for one in judges]
@@ -90,7 +104,8 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
         control = {
             f"{a}_vs_{b}": compare(judges[0], prompts, (a, b), collected.answers, on) for a, b in pairs
         }
-    evidence = Evidence(config, prompts, repeated, collected, opinions, control)
+    measured = read_measured(run_dir.dir)
+    evidence = Evidence(config, prompts, repeated, collected, opinions, control, measured)
     report = build_report(evidence, seconds=time.monotonic() - started)
     write_evidence(run_dir.dir, evidence, report)
     build_page(evidence, report).write(run_dir.dir / "report.html", overwrite=True)

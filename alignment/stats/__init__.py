@@ -14,11 +14,18 @@ from alignment.stats.intervals import (
     difference_of_means,
     mean_over_seeds,
     paired_difference,
+    ratio_interval,
     win_rate,
 )
 from alignment.stats.length_control import LengthControlled, explained_by_length, length_controlled
 from alignment.stats.position import PositionBias, position_bias
-from alignment.stats.power import comparisons_needed, comparisons_needed_exactly, smallest_rate
+from alignment.stats.power import (
+    comparisons_needed,
+    comparisons_needed_exactly,
+    smallest_change,
+    smallest_rate,
+    smallest_share_change,
+)
 from alignment.stats.ranking import Ranking, Standing, rank_models
 from alignment.stats.reward_kl import best_of_n, best_of_n_kl, gao_curve, over_optimised, reward_curve
 from alignment.stats.sequential import Look, decided_at, looks
@@ -65,9 +72,12 @@ __all__ = [
     "pairwise_agreement",
     "position_bias",
     "rank_models",
+    "ratio_interval",
     "reward_curve",
     "sign_test",
+    "smallest_change",
     "smallest_rate",
+    "smallest_share_change",
     "win_matrix",
     "win_rate",
 ]

@@ -132,6 +132,24 @@ def difference_of_means(
     return Interval(value, float(low), float(high), min(map(len, sides)))
 
 
+def ratio_interval(
+    parts: ArrayLike, wholes: ArrayLike, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """sum(parts) / sum(wholes) with its percentile bootstrap interval over rows; both (n,), wholes above 0.
+
+    For a mean over tokens of documents: parts hold each document's sum, wholes its number of tokens, and
+    documents are drawn whole. Raises ValueError as `bootstrap_interval` does, for lengths that differ, and
+    for a whole that is not above 0.
+    """
+    above, below = _finite(parts), _finite(wholes)
+    if above.shape != below.shape or (below <= 0.0).any():
+        raise ValueError("a ratio needs two lists of one length, the second of numbers above 0")
+    means = _resampled_means(above, below, resamples, np.random.default_rng(seed))
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return Interval(float(above.sum() / below.sum()), float(low), float(high), len(above))
+
+
 def mean_over_seeds(
     values: ArrayLike, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval:
@@ -226,7 +244,7 @@ def resampled_sums(
 
 
 def _resampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.int64], resamples: int, rng: np.random.Generator
+    sums: NDArray[np.float64], sizes: NDArray[Any], resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """The mean over rows of each resample of groups: (resamples,)."""
     drawn = resampled_sums(np.stack([sums, sizes.astype(np.float64)], axis=1), resamples, rng)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc, gammaln, ndtr, ndtri, xlog1py, xlogy
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr, bdtrc, bdtri, gammaln, ndtr, ndtri, xlog1py, xlogy
 
 MOST = 20_000  # comparisons; beyond, the approximation is as good, and counting takes long
 
@@ -113,6 +113,41 @@ def smallest_rate(
         else:
             high = middle
     return high
+
+
+def smallest_change(
+    parts: ArrayLike, wholes: ArrayLike | None = None, *, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The smallest true mean of paired differences that rows like these show with the power.
+
+    (z_alpha/2 + z_power) · standard error, by the normal approximation. parts: (n,) differences, n >= 2;
+    wholes: (n,) where the mean is sum(parts) / sum(wholes), whose standard error is the linearised one.
+    """
+    x = np.asarray(parts, dtype=np.float64)
+    y = np.ones_like(x) if wholes is None else np.asarray(wholes, dtype=np.float64)
+    rest = x - x.sum() / y.sum() * y
+    error = np.sqrt(len(x) / (len(x) - 1) * (rest**2).sum()) / y.sum()
+    return float((ndtri(1.0 - alpha / 2.0) + ndtri(power)) * error)
+
+
+def smallest_share_change(
+    n: int, discordant: float, *, power: float = 0.8, alpha: float = 0.05
+) -> float | None:
+    """The smallest true change of a share that `n` paired yes-or-no items show with the power.
+
+    discordant: the share of items on which the two differ. McNemar's test by the normal approximation, but
+    never less than what the exact sign test needs if every item that changes goes one way (at 5% six).
+    None: so few items show no change.
+    Source: Connor 1987, Biometrics 43:207, d √n = z_alpha/2 √ψ + z_power √(ψ - d²), solved for d.
+    """
+    needed = int(np.ceil(np.log2(2.0 / alpha)))
+    if n < needed:
+        return None
+    z, b = float(ndtri(1.0 - alpha / 2.0)), float(ndtri(power))
+    a = z * np.sqrt(discordant)
+    inside = a * a * n - (n + b * b) * (a * a - b * b * discordant)
+    by_mcnemar = (a * np.sqrt(n) + np.sqrt(max(0.0, inside))) / (n + b * b)
+    return float(max(by_mcnemar, bdtri(needed - 1, n, 1.0 - power)))
 
 
 @lru_cache(maxsize=64)

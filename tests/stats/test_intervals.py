@@ -15,6 +15,7 @@ from alignment.stats import (
     difference_of_means,
     mean_over_seeds,
     paired_difference,
+    ratio_interval,
     win_rate,
 )
 from alignment.stats.intervals import _resampled_means, resampled_sums
@@ -208,3 +209,23 @@ def test_the_difference_of_two_means_that_are_not_paired() -> None:
     assert wider.low < found.low
     with pytest.raises(ValueError, match="not finite"):
         difference_of_means([1.0, float("nan")], second)
+
+
+def test_a_ratio_agrees_with_scipy_and_refuses_a_whole_of_nothing() -> None:
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(4)
+    wholes = rng.integers(1, 50, 150).astype(float)
+    parts = wholes * rng.normal(2.0, 0.5, 150)
+    ours = ratio_interval(parts, wholes)
+    theirs = bootstrap(
+        (parts, wholes),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        paired=True,
+        method="percentile",
+        rng=5,
+    ).confidence_interval
+    assert ours.value == pytest.approx(parts.sum() / wholes.sum())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    with pytest.raises(ValueError, match="above 0"):
+        ratio_interval([1.0], [0.0])

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alignment.stats import comparisons_needed, comparisons_needed_exactly, sign_test, smallest_rate
+from alignment.stats import (
+    comparisons_needed,
+    comparisons_needed_exactly,
+    sign_test,
+    smallest_change,
+    smallest_rate,
+    smallest_share_change,
+)
 from alignment.stats.power import approximate_power, sign_test_power
 
 
@@ -67,3 +74,34 @@ def test_what_cannot_be_answered() -> None:
         comparisons_needed(0.55, ties=1.0)
     assert comparisons_needed(0.501) > 1_000_000
     assert comparisons_needed_exactly(0.501) is None
+
+
+def test_the_smallest_change_of_a_mean_is_seen_four_times_in_five() -> None:
+    rng = np.random.default_rng(1)
+    n, sizes = 200, rng.integers(5, 60, 200).astype(float)
+    noise = rng.normal(0.0, 1.0, (4_000, n)) * np.sqrt(sizes)
+    for wholes in (None, sizes):
+        weights = np.ones(n) if wholes is None else wholes
+        change = np.mean([smallest_change(row, wholes) for row in noise[:50]])
+        seen = 0
+        for row in noise:
+            moved = row + change * weights
+            rest = moved - moved.sum() / weights.sum() * weights
+            seen += abs(moved.sum()) > 1.96 * np.sqrt((rest**2).sum())
+        assert seen / len(noise) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "discordant"), [(500, 0.1), (1_000, 0.3), (300, 0.02), (40, 0.0)])
+def test_the_smallest_change_of_a_share_is_seen_four_times_in_five(n: int, discordant: float) -> None:
+    change = smallest_share_change(n, discordant)
+    assert change is not None
+    differ = max(discordant, change)
+    shares = [(differ + change) / 2, (differ - change) / 2, 1 - differ]
+    gained, lost, _ = np.random.default_rng(0).multinomial(n, shares, size=20_000).T
+    seen = np.mean([sign_test(int(g), int(x)) <= 0.05 for g, x in zip(gained, lost, strict=True)])
+    assert seen == pytest.approx(0.8, abs=0.05)
+
+
+def test_six_items_are_needed_to_show_any_change() -> None:
+    assert smallest_share_change(5, 0.5) is None
+    assert smallest_share_change(6, 0.0) == pytest.approx(0.8 ** (1 / 6))

@@ -1,0 +1,277 @@
+"""Probes: every model here is measured on sets of items, while it is in memory for the rest of the work.
+
+    RUN/probes/PROBE/probe.json    the probe's settings, and how many items it has
+                     MODEL.jsonl   a row an item: all that the figures are computed from
+
+A model's rows appear when it has done the whole probe, so that a stopped evaluation goes on behind the last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignment.backend.chat import encode
+from alignment.backend.generation.settings import GenerationSection
+from alignment.backend.progress import Steps
+from alignment.data.files import atomic_output
+from alignment.errors import UserError
+from alignment.evaluation.answers import Answers, Prompt, is_endpoint, is_file
+from alignment.evaluation.collect import Counter
+from alignment.evaluation.config import Config, ProbeSection
+from alignment.evaluation.likelihood import (
+    Context,
+    any_start,
+    choice_logps,
+    completion_log_probs,
+    context_size,
+    start_ids,
+)
+from alignment.evaluation.probe_items import Item, read_items
+from alignment.evaluation.sampled import asked_answers, sample_answers
+
+SETTINGS = "probe.json"
+PLAIN = "Question: {question}\nAnswer:"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe of the config with its items."""
+
+    name: str
+    section: ProbeSection
+    items: list[Item]
+    repeated: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        section = self.section.model_dump(mode="json")
+        return {**section, "items": len(self.items), "repeated": self.repeated}
+
+
+@dataclass
+class Measured:
+    """A probe as it lies on disk: its settings, and the rows of each model that was measured."""
+
+    settings: dict[str, Any]
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+
+def read_probes(sections: Mapping[str, ProbeSection]) -> list[Probe]:
+    """The probes of a config with their items. Raises UserError as `read_items` does."""
+    return [
+        Probe(name, section, *read_items(section.kind, section.files, section.max_items, f"probes.{name}"))
+        for name, section in sections.items()
+    ]
+
+
+def probe_model(
+    probes: Sequence[Probe], name: str, load: Any, tokenizer: Any, config: Config, folder: Path
+) -> None:
+    """Measure a model on every probe that `folder` (the run directory) does not hold its rows of.
+
+    load: gives the model, and is called only if something is to be measured.
+    Raises UserError for items that do not fit into the model's context, and for rows of other items.
+    """
+    for probe in probes:
+        file = _file(folder, probe, name)
+        if _is_done(file, probe):
+            continue
+        with Steps(f"{name}: {probe.name}", sum(max(1, len(item.choices)) for item in probe.items)) as steps:
+            count = Counter(steps)
+            if probe.section.kind == "perplexity":
+                rows = _read_documents(load(), tokenizer, probe, count)
+            elif probe.section.kind == "choices":
+                rows = _choose(load(), tokenizer, probe, count)
+            else:
+                answers = sample_answers(
+                    folder / "parts" / "probes" / probe.name / name,
+                    _prompts(probe),
+                    1,
+                    _greedy(probe, config),
+                    name,
+                    lambda: (load(), tokenizer),
+                    count,
+                )
+                rows = _answer_rows(probe, answers)
+        _write(file, rows)
+
+
+def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> None:
+    """The rows of candidates that are no models here.
+
+    One behind an address is asked for the answers of exact_match; a file of completions brings the rows that
+    lie beside it in `probes`, as an earlier evaluation left them, where they are of the same items.
+    """
+    for probe in probes:
+        for name, path in config.models.items():
+            file = _file(folder, probe, name)
+            if _is_done(file, probe):
+                continue
+            if is_file(path):
+                earlier = Path(path).parent / "probes" / probe.name
+                if (earlier / f"{name}.jsonl").is_file() and _same(earlier / SETTINGS, probe):
+                    _write(file, _read(earlier / f"{name}.jsonl"))
+            elif is_endpoint(path) and probe.section.kind == "exact_match":
+                with Steps(f"{name}: {probe.name}", len(probe.items)) as steps:
+                    answers = asked_answers(
+                        path,
+                        _prompts(probe),
+                        1,
+                        _greedy(probe, config),
+                        config.api,
+                        folder / "replies" / f"{name}-{probe.name}.jsonl",
+                        Counter(steps),
+                    )
+                _write(file, _answer_rows(probe, answers))
+
+
+def write_settings(probes: Sequence[Probe], folder: Path) -> None:
+    """probe.json of every probe, without which its rows could not be read again."""
+    for probe in probes:
+        with atomic_output(folder / "probes" / probe.name / SETTINGS, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(probe.settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_measured(folder: Path) -> dict[str, Measured]:
+    """All probes that a run directory holds, by name."""
+    found = {}
+    for settings in sorted((folder / "probes").glob(f"*/{SETTINGS}")):
+        rows = {file.stem: _read(file) for file in sorted(settings.parent.glob("*.jsonl"))}
+        found[settings.parent.name] = Measured(json.loads(settings.read_text(encoding="utf-8")), rows)
+    return found
+
+
+def probe_pairs(config: Config) -> list[tuple[str, str]]:
+    """(a, b): what a may have lost that b has, for every model against the base and for every comparison."""
+    against = [(name, config.base) for name in config.models if config.base not in (None, name)]
+    return list(dict.fromkeys([*((a, str(b)) for a, b in against), *((a, b) for a, b in config.comparisons)]))
+
+
+def windows(ids: Sequence[int], start: int, window: int) -> list[tuple[list[int], list[int]]]:
+    """(context, tokens to score) of a document, each token once; `start` stands before the first.
+
+    What fits into `window` is one row. Of a longer document every further row scores the next window // 2
+    tokens, with as many before them as fit: each but the first have half a window of context or more.
+    """
+    rows = [([start], list(ids[: window - 1]))]
+    stride = window // 2
+    for at in range(window - 1, len(ids), stride):
+        end = min(at + stride, len(ids))
+        rows.append((list(ids[end - window : at]), list(ids[at:end])))
+    return rows
+
+
+def _read_documents(model: Any, tokenizer: Any, probe: Probe, count: Counter) -> list[Row]:
+    window = probe.section.window
+    if window > context_size(model):
+        raise UserError(
+            f"probes.{probe.name}.window is {window:,}, and {tokenizer.name_or_path} reads "
+            f"{context_size(model):,} tokens: make it smaller, for all models the same"
+        )
+    start = (start_ids(tokenizer) or [any_start(tokenizer)])[0]
+    rows = []
+    for at in range(0, len(probe.items), 64):  # so many documents at a time, for their windows are many
+        some = probe.items[at : at + 64]
+        parts = [windows(encode(tokenizer, item.text), start, window) for item in some]
+        scored = iter(completion_log_probs(model, [row for part in parts for row in part]))
+        for item, part in zip(some, parts, strict=True):
+            totals = [next(scored) for _ in part]
+            rows.append(
+                {
+                    "item": item.id,
+                    "log_prob": sum(one.total for one in totals),
+                    "tokens": sum(one.tokens for one in totals),
+                    "bytes": len(item.text.encode("utf-8", "surrogatepass")),
+                    "windows": len(part),
+                }
+            )
+        count(len(some))
+    return rows
+
+
+def _choose(model: Any, tokenizer: Any, probe: Probe, count: Counter) -> list[Row]:
+    section = probe.section
+    asked: list[tuple[Context, Sequence[str]]] = []
+    for item in probe.items:
+        template = section.template or ("{question}" if section.chat or item.continued else PLAIN)
+        text = template.replace("{question}", item.text)
+        if section.chat:
+            asked.append(([{"role": "user", "content": text}], item.choices))
+        else:
+            blank = "" if text[-1:].isspace() else " "
+            asked.append((text, [blank + choice for choice in item.choices]))
+    found = choice_logps(model, tokenizer, asked, progress=count)
+    return [
+        {
+            "item": item.id,
+            "question": item.text,
+            "choices": list(item.choices),
+            "correct": item.correct,
+            "log_probs": [one.total for one in row],
+            "tokens": [one.tokens for one in row],
+        }
+        for item, row in zip(probe.items, found, strict=True)
+    ]
+
+
+def _prompts(probe: Probe) -> list[Prompt]:
+    template = probe.section.template or "{question}"
+    return [
+        Prompt(item.id, [{"role": "user", "content": template.replace("{question}", item.text)}], item.id)
+        for item in probe.items
+    ]
+
+
+def _greedy(probe: Probe, config: Config) -> GenerationSection:
+    greedy = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": probe.section.max_new_tokens}
+    return config.generation.model_copy(update=greedy)
+
+
+def _answer_rows(probe: Probe, answers: Answers) -> list[Row]:
+    return [
+        {
+            "item": item.id,
+            "question": item.text,
+            "answers": list(item.answers),
+            "text": row[0].text,
+            "finished": row[0].finished,
+        }
+        for item, row in zip(probe.items, answers, strict=True)
+    ]
+
+
+def _file(folder: Path, probe: Probe, name: str) -> Path:
+    return folder / "probes" / probe.name / f"{name}.jsonl"
+
+
+def _is_done(file: Path, probe: Probe) -> bool:
+    """Whether the file holds the rows of this probe. Raises UserError where it holds those of other items."""
+    if not file.exists():
+        return False
+    if [row["item"] for row in _read(file)] != [item.id for item in probe.items]:
+        raise UserError(
+            f"{file} was measured on other items than {', '.join(probe.section.files)} has now: put the "
+            "files back, or start anew with --overwrite"
+        )
+    return True
+
+
+def _same(settings: Path, probe: Probe) -> bool:
+    """Whether rows were measured with this probe's settings, wherever its files lie now."""
+    free = {"files": None}
+    return json.loads(settings.read_text(encoding="utf-8")) | free == probe.settings | free
+
+
+def _write(file: Path, rows: Sequence[Row]) -> None:
+    with atomic_output(file) as temporary, temporary.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _read(file: Path) -> list[Row]:
+    with file.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
