@@ -66,6 +66,7 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.models import load_policy, load_reference, load_tokenizer, peft_config
     from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
+    from alignment.backend.unpadded import quicken
 
     args = trainer_args(config, run.checkpoints)
     tokenizer = load_tokenizer(config.model.path)
@@ -73,12 +74,15 @@ def run(config: Config) -> dict[str, Any]:
     counts = check_rows(rows.train, tokenizer, *limits)
     check_rows(rows.validation, tokenizer, *limits)
     say(counted(counts, rows.left_out))
-    check_memory(config.model, args, "dpo", min(counts["longest"], args.max_length or counts["longest"]))
+    check_memory(config, args, "dpo", min(counts["longest"], args.max_length or counts["longest"]))
     set_seed(config.run.seed)
     policy = load_policy(config.model)
+    reference = load_reference(config.model, policy, args.precompute_ref_log_probs)
+    for model in filter(None, (policy, reference)):
+        quicken(model, args)
     trainer = DPOTrainer(
         model=policy,
-        ref_model=load_reference(config.model, policy, args.precompute_ref_log_probs),
+        ref_model=reference,
         args=args,
         train_dataset=dataset(rows.train, ["prompt", "chosen", "rejected", "tools"]),
         eval_dataset=dataset(rows.validation, ["prompt", "chosen", "rejected", "tools"]),

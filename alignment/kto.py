@@ -56,6 +56,7 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.models import load_policy, load_reference, load_tokenizer, peft_config
     from alignment.backend.preflight import check_rows
     from alignment.backend.training import run_trainer
+    from alignment.backend.unpadded import quicken
 
     args = trainer_args(config, run.checkpoints)
     tokenizer = load_tokenizer(config.model.path)
@@ -64,12 +65,15 @@ def run(config: Config) -> dict[str, Any]:
     check_rows(rows.validation, tokenizer, *limits)
     good = sum(row["label"] for row in rows.train)
     say(f"{counted(counts, rows.left_out)}; {good} good, {counts['rows'] - good} bad")
-    check_memory(config.model, args, "kto", min(counts["longest"], args.max_length or counts["longest"]))
+    check_memory(config, args, "kto", min(counts["longest"], args.max_length or counts["longest"]))
     set_seed(config.run.seed)
     policy = load_policy(config.model)
+    reference = load_reference(config.model, policy, args.precompute_ref_log_probs)
+    for model in filter(None, (policy, reference)):
+        quicken(model, args)
     trainer = KTOTrainer(
         model=policy,
-        ref_model=load_reference(config.model, policy, args.precompute_ref_log_probs),
+        ref_model=reference,
         args=args,
         train_dataset=dataset(apart(rows.train, config.run.seed), COLUMNS),
         eval_dataset=dataset(apart(rows.validation, config.run.seed), COLUMNS),

@@ -61,6 +61,7 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.memory import check_memory
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
     from alignment.backend.training import run_trainer
+    from alignment.backend.unpadded import quicken
 
     stopping = config.early_stopping
     args = trainer_args(config, run.checkpoints, **({"load_best_model_at_end": True} if stopping else {}))
@@ -68,10 +69,12 @@ def run(config: Config) -> dict[str, Any]:
     train, validation, counts = _prepared(rows, tokenizer, args, config.data.max_truncated)
     say(counted(counts, rows.left_out))
     longest = min(counts["longest"], args.max_length or counts["longest"])
-    check_memory(config.model, args, "sft", args.max_length if args.packing else longest)
+    check_memory(config, args, "sft", args.max_length if args.packing else longest)
     set_seed(config.run.seed)
+    policy = load_policy(config.model)
+    quicken(policy, args)
     trainer = SFTTrainer(
-        model=load_policy(config.model),
+        model=policy,
         args=args,
         train_dataset=dataset(train, COLUMNS),
         eval_dataset=dataset(validation, COLUMNS),

@@ -133,7 +133,7 @@ def measure(case: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
     result = stage.run(config)
     peak = torch.cuda.max_memory_allocated()
     longest = result["metrics"]["longest"] + text["trainer"].get("max_completion_length", 0)
-    estimate = check_memory(config.model, trainer_args(config, folder), case["stage"], longest)
+    estimate = check_memory(config, trainer_args(config, folder), case["stage"], longest)
     return {
         **case,
         "longest": longest,

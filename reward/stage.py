@@ -52,7 +52,7 @@ class Config(StageConfig):
     ensemble: EnsembleSection | None = None
     """Train several; null trains one."""
     token_budget: int | None = pydantic.Field(None, ge=1)
-    """Forward and backward in parts of at most so many padded tokens; null takes a batch at once."""
+    """Forward and backward in parts of at most so many tokens; null takes a batch at once."""
     shuffle_labels: bool = False
     """A control: half of the training pairs are turned round, so held-out accuracy must be about one half."""
 
@@ -87,6 +87,7 @@ def run(config: Config) -> dict[str, Any]:
     from alignment.backend.preflight import check_rows
     from alignment.backend.scoring import RewardScorer
     from alignment.backend.training import run_trainer
+    from alignment.backend.unpadded import quicken
     from reward.ensemble import save_heads
     from reward.trainer import ComparisonCollator, ComparisonTrainer
 
@@ -101,14 +102,16 @@ def run(config: Config) -> dict[str, Any]:
     longest = min(counts["longest"], max_length or 1 << 30)
     if config.token_budget is not None:
         texts = min(texts, max(1, -(-config.token_budget // (args.per_device_train_batch_size * longest))))
-    check_memory(config.model, args, "reward", longest, texts)
+    check_memory(config, args, "reward", longest, texts)
     members = config.ensemble.members if config.ensemble else 1
+    network = load_reward_model(config.model, seed=config.run.seed, members=members)
+    padded = quicken(network, args) is not None
     trainer = ComparisonTrainer(
-        model=load_reward_model(config.model, seed=config.run.seed, members=members),
+        model=network,
         args=args,
         train_dataset=_dataset(train),
         eval_dataset=_evaluated(config, args, rows, tokenizer),
-        data_collator=ComparisonCollator(tokenizer.pad_token_id, config.token_budget),
+        data_collator=ComparisonCollator(tokenizer.pad_token_id, config.token_budget, padded),
         processing_class=tokenizer,
         peft_config=peft_config(config.model, "SEQ_CLS"),
         smoothing=config.label_smoothing,

@@ -146,11 +146,12 @@ class ComparisonTrainer(RewardTrainer):
 class ComparisonCollator:
     """Rows to a batch: the texts of all prompts, and what is known of them as places among the texts.
 
-    token_budget: cut the batch into parts of at most so many padded tokens, rows of like length together.
+    token_budget: cut the batch into parts of at most so many tokens (padded: with padding, which the model
+    then does not skip), rows of like length together.
     """
 
-    def __init__(self, pad_id: int, token_budget: int | None = None) -> None:
-        self.pad_id, self.token_budget = pad_id, token_budget
+    def __init__(self, pad_id: int, token_budget: int | None = None, padded: bool = True) -> None:
+        self.pad_id, self.token_budget, self.padded = pad_id, token_budget, padded
 
     def __call__(self, rows: Sequence[Batch]) -> Batch:
         """{"input_ids", "attention_mask": (N texts, T)[, "offset": (N,)]} and of P pairs {"better", "worse":
@@ -161,8 +162,7 @@ class ComparisonCollator:
             return self._batch(rows)
         groups: list[list[Batch]] = []
         for row in sorted(rows, key=lambda row: -row["length"]):
-            texts = len(row["texts"]) + sum(len(other["texts"]) for other in groups[-1]) if groups else 0
-            if groups and texts * groups[-1][0]["length"] <= self.token_budget:
+            if groups and self._tokens([*groups[-1], row]) <= self.token_budget:
                 groups[-1].append(row)
             else:
                 groups.append([row])
@@ -173,6 +173,10 @@ class ComparisonCollator:
                 {**self._batch(group), "share": share} for group, share in zip(groups, shares, strict=True)
             ]
         }
+
+    def _tokens(self, rows: Sequence[Batch]) -> int:
+        lengths = [len(text) for row in rows for text in row["texts"]]
+        return max(lengths) * len(lengths) if self.padded else sum(lengths)
 
     def _batch(self, rows: Sequence[Batch]) -> Batch:
         ids, mask = pad_right([text for row in rows for text in row["texts"]], self.pad_id)

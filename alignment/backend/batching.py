@@ -8,14 +8,21 @@ from typing import Any
 import torch
 
 
-def batches_by_length(rows: Sequence[Any], token_budget: int) -> list[list[Any]]:
-    """Rows (sequences), longest first, in batches of at most `token_budget` padded tokens (or one row)."""
+def batches_by_length(rows: Sequence[Any], token_budget: int, padded: bool = True) -> list[list[Any]]:
+    """Rows (sequences), longest first, in batches of at most `token_budget` tokens (or one row).
+
+    padded: a shorter row counts as long as the longest of its batch.
+    """
     batches: list[list[Any]] = []
+    room = 0
     for row in sorted(rows, key=len, reverse=True):
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= token_budget:
+        length = len(batches[-1][0]) if batches and padded else len(row)
+        if batches and length <= room:
             batches[-1].append(row)
+            room -= length
         else:
             batches.append([row])
+            room = token_budget - len(row)
     return batches
 
 

@@ -331,8 +331,9 @@ def trainer_args(config: StageConfig, output_dir: str | Path, **forced: Any) -> 
 
     Defaults: bf16 mixed precision only on a GPU that has it, activation checkpointing only on a GPU, no data
     workers, two checkpoints kept, the run's seed everywhere, no tracker unless named, loss as logged (no
-    smoothing over NaN), and callbacks (early stopping) restored on resume. Raises UserError when the library
-    refuses a combination of options.
+    smoothing over NaN), and callbacks (early stopping) restored on resume. torch_compile is kept from the
+    trainer, which would compile the model whole and anew for each shape: see unpadded.quicken. Raises
+    UserError when the library refuses a combination of options.
     """
     import torch
 
@@ -372,7 +373,10 @@ def trainer_args(config: StageConfig, output_dir: str | Path, **forced: Any) -> 
     }
     # TRL's class-level default of the deprecated name would warn although nobody set it.
     options["gradient_checkpointing"] = options["activation_checkpointing"]
+    compiled = options.pop("torch_compile", False)
     try:
-        return trainer_config(**options)
+        args = trainer_config(**options)
     except ValueError as error:
         raise UserError(f"the trainer section of {config.run.dir}: {' '.join(str(error).split())}") from error
+    args.torch_compile = compiled
+    return args

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from alignment.backend.config import ModelSection
+from alignment.backend.config import ModelSection, StageConfig
 from alignment.backend.models import (
     is_adapter,
     peft_config,
@@ -32,6 +32,8 @@ OPTIMIZER_BYTES = {"adamw_8bit": 2, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, 
 QUANTIZED_BYTES = {"4bit": 0.6, "8bit": 1.1}
 # Beside the tensors: CUDA context, cuBLAS workspaces, fragmentation.
 RESERVE = 1_000_000_000
+MARGIN = 1.15  # by which an estimate may be too low
+CHECKPOINTING = {"activation_checkpointing", "gradient_checkpointing"}  # the option and its older name
 # TRL's fused LM head holds one tile of logits at a time, so many tokens by so many entries of the vocabulary.
 TILE_TOKENS, TILE_ENTRIES = 4096, 32_768
 
@@ -182,31 +184,42 @@ def model_sizes(section: ModelSection, scalar: bool = False) -> Sizes:
 
 
 def check_memory(
-    section: ModelSection, args: Any, stage: str, length: int, texts: int | None = None
+    config: StageConfig, args: Any, stage: str, length: int, texts: int | None = None
 ) -> Memory | None:
     """Estimate a training step of `stage` and refuse what the GPU has no room for, before anything is loaded.
 
-    args: the trainer's config object; length: tokens of the longest text that will be trained on; texts: of
-    a row, where SEQUENCES does not say. Says the estimate; None without a GPU and for sharded training.
+    args: the trainer's config object, whose activation checkpointing is switched off here where the config
+    does not ask for it and there is room; length: tokens of the longest text that will be trained on; texts:
+    of a row, where SEQUENCES does not say. Says the estimate; None without a GPU and for sharded training.
     Raises UserError naming what to change.
     """
     free = free_gpu_memory()
     if free is None or os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
         return None
+    section = config.model
     sizes = model_sizes(section, scalar=stage == "reward")
-    memory = estimate_memory(
-        sizes,
-        stage,
-        rows=args.per_device_train_batch_size,
-        length=length,
-        dtype=weights_dtype(section, whole=sizes.trained == sizes.parameters),
-        mixed=bool(args.bf16 or args.fp16),
-        checkpointing=bool(args.activation_checkpointing),
-        accumulation=args.gradient_accumulation_steps,
-        optimizer=getattr(args.optim, "value", args.optim),
-        quantize=section.quantize,
-        texts=texts,
-    )
+
+    def estimate(checkpointing: bool) -> Memory:
+        return estimate_memory(
+            sizes,
+            stage,
+            rows=args.per_device_train_batch_size,
+            length=length,
+            dtype=weights_dtype(section, whole=sizes.trained == sizes.parameters),
+            mixed=bool(args.bf16 or args.fp16),
+            checkpointing=checkpointing,
+            accumulation=args.gradient_accumulation_steps,
+            optimizer=getattr(args.optim, "value", args.optim),
+            quantize=section.quantize,
+            texts=texts,
+        )
+
+    memory = estimate(bool(args.activation_checkpointing))
+    if args.activation_checkpointing and not CHECKPOINTING & set(config.trainer):
+        without = estimate(False)
+        if without.total * MARGIN + RESERVE <= free:
+            args.activation_checkpointing = args.gradient_checkpointing = False
+            memory = without
     say(f"GPU memory: about {memory.total / 1e9:.1f} GB of {free / 1e9:.1f} GB free ({memory})")
     if memory.total + RESERVE > free:
         raise UserError(

@@ -148,7 +148,7 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
     prompts, counts, left_out = short_prompts(config, tokenizer, rows.train, rows.left_out)
     unseen = short_prompts(config, tokenizer, rows.validation, {})[0] if rows.validation else []
     check_prompts(len(prompts), args)
-    check_memory(config.model, args, config.stage, counts["longest"] + args.max_completion_length)
+    check_memory(config, args, config.stage, counts["longest"] + args.max_completion_length)
     say(counted(counts, left_out))
     set_seed(config.run.seed)
     policy = load_policy(config.model)

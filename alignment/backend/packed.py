@@ -233,5 +233,5 @@ def why_not_packed(model: Any) -> str | None:
 def compile_layers(model: Any) -> None:
     """Let torch.compile fuse what is in each layer, in place: one compilation serves all layers."""
     for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
+        if isinstance(module, GradientCheckpointingLayer) and module._compiled_call_impl is None:
             module.compile(dynamic=True)

@@ -61,12 +61,16 @@ class RewardScorer:
         penalty: float = 0.1,
         remember: int = 0,
     ) -> None:
+        from alignment.backend.unpadded import without_padding
+
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.max_length, self.token_budget = max_length, token_budget
         self.parts, self.levels = parts or [model], levels
         self.combine, self.penalty, self.remember = combine, penalty, remember
         self.truncated = 0  # texts that were longer than max_length, since the start
         self._known: OrderedDict[tuple[int, ...], list[float]] = OrderedDict()
+        models = [part[1] if isinstance(part, tuple) else part for part in self.parts]
+        self.padded = any([without_padding(model) for model in models])  # noqa: C419 (each model is asked)
 
     @property
     def count(self) -> int:
@@ -119,7 +123,7 @@ class RewardScorer:
 
         found = {row: self._known[row] for row in kept if row in self._known}
         new = [row for row in dict.fromkeys(kept) if row not in found]
-        for batch in batches_by_length(new, self.token_budget):
+        for batch in batches_by_length(new, self.token_budget, self.padded):
             found.update(zip(batch, self._forward(batch), strict=True))
         for row in dict.fromkeys(kept):
             self._known[row] = found[row]

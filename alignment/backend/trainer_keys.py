@@ -30,6 +30,8 @@ ELSEWHERE = {
     "chat_template_path": "the chat template in the model's folder",
     "pad_token": "the tokenizer in the model's folder",
     "eos_token": "the tokenizer in the model's folder",
+    "torch_compile_backend": "torch_compile: each layer is compiled by PyTorch's default backend",
+    "torch_compile_mode": "torch_compile: each layer is compiled in PyTorch's default mode",
     "disable_tqdm": "nothing: progress is shown on terminals only",
     "do_train": "nothing: a stage always trains",
     "do_eval": "data.validation or data.validation_fraction",

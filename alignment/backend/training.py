@@ -21,6 +21,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import rotate_checkpoints
 from transformers.utils.logging import disable_progress_bar
 
+from alignment.backend.packed import compile_layers
 from alignment.backend.preflight import check_disk
 from alignment.backend.progress import Steps, say
 from alignment.backend.runs import COMPLETE, Run, is_main_process, remove_empty
@@ -38,6 +39,8 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     checkpoint and exit with 130 or 143. Raises UserError when the disk has no room for the checkpoints.
     """
     disable_progress_bar()  # of transformers, for the shards of a model: `watch` shows ours
+    if trainer.args.torch_compile:
+        compile_layers(trainer.model)
     _check_room(trainer, run)
     run.start()
     run.remove_incomplete()

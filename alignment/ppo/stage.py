@@ -69,7 +69,7 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
     prompts, counts, left_out = short_prompts(config, tokenizer, rows.train, rows.left_out)
     unseen = short_prompts(config, tokenizer, rows.validation, {})[0] if rows.validation else []
     check_prompts(len(prompts), args)
-    check_memory(config.model, args, "ppo", counts["longest"] + args.max_completion_length)
+    check_memory(config, args, "ppo", counts["longest"] + args.max_completion_length)
     say(counted(counts, left_out))
     set_seed(config.run.seed)
     policy = load_policy(config.model)

@@ -85,19 +85,46 @@ def test_too_small_is_said_before_loading(
         optim="adamw_torch_fused",
     )
     section = ModelSection(path=folders["1B"])  # no weights there: nothing is loaded
+    config = SimpleNamespace(model=section, trainer={})
     monkeypatch.setattr(memory, "free_gpu_memory", lambda: None)
-    assert memory.check_memory(section, args, "sft", 471) is None
+    assert memory.check_memory(config, args, "sft", 471) is None
     monkeypatch.setattr(memory, "free_gpu_memory", lambda: 80 * 10**9)
-    needed = memory.check_memory(section, args, "sft", 471)
+    needed = memory.check_memory(config, args, "sft", 471)
     assert "of 80.0 GB free" in capsys.readouterr().err
     monkeypatch.setattr(memory, "free_gpu_memory", lambda: 16 * 10**9)
     with pytest.raises(UserError, match=r"GPU is too small: sft needs about .* trainer.max_length"):
-        memory.check_memory(section, args, "sft", 471)
+        memory.check_memory(config, args, "sft", 471)
     args.optim = "adamw_8bit"
-    smaller = memory.check_memory(
-        section.model_copy(update={"lora": LoraSection(), "dtype": "bfloat16"}), args, "sft", 471
-    )
+    config.model = section.model_copy(update={"lora": LoraSection(), "dtype": "bfloat16"})
+    smaller = memory.check_memory(config, args, "sft", 471)
     assert smaller.total < needed.total / 2
+
+
+@pytest.mark.parametrize(
+    ("trainer", "free", "kept"),
+    [({}, 80, False), ({}, 28, True), ({"gradient_checkpointing": True}, 80, True)],
+)
+def test_checkpointing_only_where_memory_asks_or_the_user(
+    folders: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    trainer: dict[str, bool],
+    free: int,
+    kept: bool,
+) -> None:
+    args = SimpleNamespace(
+        per_device_train_batch_size=16,
+        bf16=True,
+        fp16=False,
+        activation_checkpointing=True,
+        gradient_checkpointing=True,
+        gradient_accumulation_steps=1,
+        optim="adamw_torch_fused",
+    )
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: free * 10**9)
+    config = SimpleNamespace(model=ModelSection(path=folders["1B"]), trainer=trainer)
+    said = memory.check_memory(config, args, "sft", 471)
+    assert args.activation_checkpointing is args.gradient_checkpointing is kept
+    assert said.total < free * 10**9
 
 
 @pytest.mark.gpu
