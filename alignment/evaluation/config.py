@@ -116,6 +116,8 @@ class Config(RunConfig):
     lm_eval: dict[str, str] = Field(default_factory=dict)
     """Model -> its lm-evaluation-harness output: results_*.json, or a folder with it and samples_*.jsonl."""
     generation: GenerationSection = GenerationSection()
+    latency_prompts: int = Field(8, ge=0)
+    """So many prompts are asked of each model one by one besides, to see how long one answer takes."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the models' weights."""
     likelihood_fall: float = Field(1.0, gt=0)

@@ -8,6 +8,7 @@ import yaml
 
 from alignment.evaluation.page_capability import capability
 from alignment.evaluation.page_checks import checks, judges
+from alignment.evaluation.page_cost import cost
 from alignment.evaluation.page_figures import models, slices, training, win_rates
 from alignment.evaluation.page_samples import SAMPLES, samples
 from alignment.evaluation.phrases import listed
@@ -38,6 +39,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     slices(page, report)
     judges(page, report)
     capability(page, report)
+    cost(page, report)
     checks(page, evidence, report)
     training(page, evidence, report)
     page.heading("Side by side")

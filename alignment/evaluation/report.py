@@ -20,6 +20,7 @@ from alignment.errors import UserError
 from alignment.evaluation import metrics
 from alignment.evaluation.answers import Answers, Prompt, answer_records, is_file
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
+from alignment.evaluation.cost import cost_figures, write_costs
 from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
 from alignment.evaluation.probe_figures import probe_report, warnings_of
@@ -46,6 +47,7 @@ class Evidence:
     opinions: list[Opinion]  # the first is the judge's whose verdict counts
     control: dict[str, list[Judged]]
     measured: dict[str, Measured] = field(default_factory=dict)  # by probe
+    costs: dict[str, Any] = field(default_factory=dict)  # by candidate, see cost.py
 
     @property
     def judge(self) -> Any:
@@ -84,6 +86,7 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         "contamination": contamination_of(config.models, evidence.prompts),
         "probes": probe_report(evidence.measured, probe_pairs(config), seed),
         "stages": {name: _model_figures(evidence, name) for name in config.models},
+        "cost": {name: cost_figures(cost) for name, cost in evidence.costs.items()},
         "controls": _controls(evidence),
         "judge": {
             "kind": config.judge.kind,
@@ -176,6 +179,7 @@ def write_evidence(folder: Path, evidence: Evidence, report: dict[str, Any]) -> 
         for (prompt, sample), lp in zip(places, rows, strict=True)
     ]
     _write_lines(folder / "likelihoods.jsonl", likelihoods)
+    write_costs(folder, evidence.costs)
     with atomic_output(folder / "report.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -15,6 +15,7 @@ from alignment.backend.generation.settings import GenerationSection
 from alignment.data.files import read_records, write_records
 from alignment.errors import UserError
 from alignment.evaluation.answers import Answers, Prompt, Talk, answer_records, read_talk, said_so_far
+from alignment.evaluation.cost import measured
 
 PART = 256
 
@@ -74,7 +75,9 @@ def _make(
     from alignment.evaluation.answers import Answer
 
     loaded, tokenizer = model()
-    rows = generate(loaded, tokenizer, [p.messages for p in asked], settings, n=n, progress=progress)
+    with measured(file, loaded) as tokens:
+        rows = generate(loaded, tokenizer, [p.messages for p in asked], settings, n=n, progress=progress)
+        tokens += [len(got.token_ids) for row in rows for got in row]
     made = [[Answer(g.text, g.finished, list(g.token_ids)) for g in row] for row in rows]
     params = settings.model_dump(exclude={"token_budget"})
     write_records(file, answer_records(asked, {name: made}, {name: params}))

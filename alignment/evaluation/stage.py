@@ -2,6 +2,7 @@
 
     DIR/completions.jsonl   records: every prompt with every model's answers, as the labeling app takes them
         verdicts.jsonl      every verdict, the controls' too: all win rates can be computed again from it
+        costs.json          seconds, tokens and memory of making the answers
         likelihoods.jsonl   log-probabilities of the answers: all KL figures can be computed again from it
         report.json         the figures
         report.html         one page that holds all it needs
@@ -57,7 +58,8 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     scorers = [path for path in (*judges_here, config.reward_run, config.reward_control) if path]
     run_dir = open_run(config, data=[*config.prompts, *dict.fromkeys(files)], parents=[*models, *scorers])
 
-    from alignment.evaluation.collect import Counter, collect, open_candidates
+    from alignment.evaluation.collect import ANSWERS, Counter, collect, open_candidates
+    from alignment.evaluation.cost import costs_of, measure_single
     from alignment.evaluation.page import build_page
     from alignment.evaluation.panel import make_judge, opinion
 
@@ -83,6 +85,12 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     write_settings(probes, run_dir.dir)
     write_lm_eval(imported, run_dir.dir)
     probe_elsewhere(probes, config, run_dir.dir)
+    made = run_dir.dir / "parts" / ANSWERS
+
+    def visit(name: str, load: Any, tokenizer: Any) -> None:
+        measure_single(made / name, prompts, config.latency_prompts, settings, lambda: (load(), tokenizer))
+        probe_model(probes, name, load, tokenizer, config, run_dir.dir)
+
     collected = collect(
         config.models,
         answers,
@@ -94,7 +102,7 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
         base=config.base,
         dtype=config.dtype,
         folder=run_dir.dir / "parts",
-        visit=lambda name, load, tokenizer: probe_model(probes, name, load, tokenizer, config, run_dir.dir),
+        visit=visit,
     )
     pairs = [(a, b) for a, b in config.comparisons]
     opinions = [opinion(one, prompts, pairs, collected.answers) for one in judges]
@@ -105,7 +113,8 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
             f"{a}_vs_{b}": compare(judges[0], prompts, (a, b), collected.answers, on) for a, b in pairs
         }
     measured = read_measured(run_dir.dir)
-    evidence = Evidence(config, prompts, repeated, collected, opinions, control, measured)
+    costs = costs_of(config, made, replies)
+    evidence = Evidence(config, prompts, repeated, collected, opinions, control, measured, costs)
     report = build_report(evidence, seconds=time.monotonic() - started)
     write_evidence(run_dir.dir, evidence, report)
     build_page(evidence, report).write(run_dir.dir / "report.html", overwrite=True)

@@ -125,6 +125,24 @@ def test_answers_from_files_need_no_model(finished: Path, tmp_path: Path, prompt
     assert result["metrics"]["win_rate"] == before["win_rate"]
     assert result["metrics"]["stages"]["sft"]["kl"] is None
     assert result["metrics"]["stages"]["sft"]["eos_rate"] == before["stages"]["sft"]["eos_rate"]
+    assert result["metrics"]["cost"] == before["cost"]  # what lies beside the answers tells their cost
+
+
+def test_what_answers_cost_is_measured_and_kept(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert list(report["cost"]) == ["base", "sft", "dpo"]
+    for name, cost in report["cost"].items():
+        assert cost["source"] == "here"
+        assert cost["answers"] == 24
+        assert cost["tokens"] == round(24 * report["stages"][name]["tokens"]["value"])
+        assert cost["tokens_per_second"] == pytest.approx(cost["tokens"] / cost["seconds"])
+        latency = cost["latency"]
+        assert (latency["n"], latency["at_a_time"]) == (8, 1)
+        assert 0 < latency["least"] <= latency["p50"] <= latency["p95"] <= latency["most"]
+    kept = json.loads((finished / "costs.json").read_text())
+    assert len(kept["sft"]["single"]) == 8
+    html = (finished / "report.html").read_text()
+    assert "What it cost" in html
 
 
 def test_an_evaluation_goes_on_where_it_stopped(
@@ -144,7 +162,7 @@ def test_an_evaluation_goes_on_where_it_stopped(
         return real(model, tokenizer, asked, *rest, **more)
 
     monkeypatch.setattr(generation, "generate", dying)
-    broken = config(models, prompts, tmp_path / "run")
+    broken = config(models, prompts, tmp_path / "run", latency_prompts=0)
     with pytest.raises(KeyboardInterrupt):
         stage.run(broken)
     assert made == [5, 5, 2, 5]
