@@ -12,6 +12,7 @@ import inspect
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import StaticCache
@@ -231,7 +232,11 @@ def why_not_packed(model: Any) -> str | None:
 
 
 def compile_layers(model: Any) -> None:
-    """Let torch.compile fuse what is in each layer, in place: one compilation serves all layers."""
+    """Let torch.compile fuse what is in each layer, in place: one compilation serves all layers.
+
+    It takes some ten seconds for each way that layers are called (training, scoring, sampling).
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer) and module._compiled_call_impl is None:
             module.compile(dynamic=True)

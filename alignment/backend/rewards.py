@@ -46,6 +46,14 @@ class RewardSum:
         self.parts: dict[str, NDArray[np.float64]] = {}
         self.disagreement: NDArray[np.float64] | None = None
 
+    @property
+    def models(self) -> list[Any]:
+        """The reward models that are held here; services and functions have none."""
+        scorers = [part.scorer for part in self._parts if hasattr(part.scorer, "parts")]
+        return [
+            model[1] if isinstance(model, tuple) else model for scorer in scorers for model in scorer.parts
+        ]
+
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[str], finished: Sequence[bool]
     ) -> list[float]:

@@ -60,6 +60,7 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
     from alignment.backend.memory import check_memory
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
     from alignment.backend.online_trainer import check_prompts
+    from alignment.backend.packed import compile_layers
     from alignment.backend.training import run_trainer
     from alignment.ppo.trainer import PPOTrainer
     from alignment.ppo.watch import rising_with_reward
@@ -88,6 +89,9 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
         peft_config=lora,
         samples_path=run.dir / "samples.jsonl",
     )
+    if args.compile_layers:
+        for model in reward.models:
+            compile_layers(model)
     metrics = run_trainer(trainer, run)
     trainer.save_critic(run.dir / "critic.safetensors")
     summary = _summary(trainer.state.log_history)
