@@ -10,7 +10,7 @@ from alignment.evaluation.page_capability import capability
 from alignment.evaluation.page_checks import checks, judges
 from alignment.evaluation.page_cost import cost
 from alignment.evaluation.page_figures import models, slices, training, win_rates
-from alignment.evaluation.page_samples import SAMPLES, samples
+from alignment.evaluation.page_samples import samples
 from alignment.evaluation.phrases import listed
 from alignment.report.page import Page
 
@@ -42,13 +42,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     cost(page, report)
     checks(page, evidence, report)
     training(page, evidence, report)
-    page.heading("Side by side")
-    shown = min(SAMPLES, len(evidence.prompts))
-    page.text(
-        f"{shown} prompts drawn at random, not picked, with the first answer of each candidate "
-        "as it was. The bar above an answer is green where the judge scores it best."
-    )
-    page.samples(samples(evidence))
+    samples(page, evidence)
     _origin(page, report)
     return page
 

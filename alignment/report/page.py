@@ -1,4 +1,4 @@
-"""One self-contained HTML page: style inside, no scripts, no fonts, nothing loaded from anywhere.
+"""One self-contained HTML page: style inside, no fonts, nothing loaded from anywhere.
 
     page = Page("Evaluation", "4 models on 200 prompts")
     page.verdict("The aligned model is better.", "good")
@@ -8,11 +8,14 @@
     page.write("report.html")
 
 Every text is escaped; only an `Svg` of `plots.py` goes in as markup. The page follows the reader's light or
-dark setting, prints in black on white with every fold open, and fits a phone.
+dark setting, prints in black on white with every fold open, and fits a phone. It has no script but
+`samples.js`, where samples can be filtered, and says all it has to say without that too.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,11 +45,30 @@ class Column:
 
 @dataclass
 class Sample:
-    """A prompt as (role, text) turns and the texts to be read side by side."""
+    """A prompt as (role, text) turns and the texts to be read side by side.
+
+    title: instead of "Sample 1"; tags: words by which filters choose it.
+    """
 
     prompt: list[tuple[str, str]]
     columns: list[Column]
     note: str = ""
+    title: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """Of the longest of the texts."""
+        return max((len(column.text.split()) for column in self.columns), default=0)
+
+
+@dataclass
+class Filter:
+    """Samples that can be asked for: those with `tag`, under a `label`, within a `group` of such filters."""
+
+    group: str
+    label: str
+    tag: str
 
 
 @dataclass
@@ -56,6 +78,7 @@ class Page:
     title: str
     subtitle: str = ""
     blocks: list[str] = field(default_factory=list)
+    script: str = ""
 
     def heading(self, text: str, level: int = 2) -> None:
         """A heading of level 2 (a section) or 3."""
@@ -106,20 +129,24 @@ class Page:
         else:
             self.blocks.append(f'<div class="figures">{block}</div>')
 
-    def samples(self, samples: Sequence[Sample]) -> None:
-        """Prompts with the texts that answer them, side by side."""
-        for i, sample in enumerate(samples, 1):
-            turns = "".join(
-                f'<div class="turn"><b>{escape(role)}</b>'
-                f'<div class="said" dir="auto">{escape(text)}</div></div>'
-                for role, text in sample.prompt
-            )
-            columns = "".join(_column(column) for column in sample.columns)
-            note = f"<p class='note'>{escape(sample.note)}</p>" if sample.note else ""
-            self.blocks.append(
-                f'<section class="sample"><h3>Sample {i}</h3>{turns}{note}'
-                f'<div class="columns">{columns}</div></section>'
-            )
+    def samples(
+        self, samples: Sequence[Sample], filters: Sequence[Filter] = (), shown: int | None = None
+    ) -> None:
+        """Prompts with the texts that answer them, side by side; once a page, if there are filters.
+
+        shown: how many stand open, those beyond are in a fold; a script that the page then has turns fold and
+        filters into a choice of so many at a time.
+        """
+        sections = [_sample(sample, number) for number, sample in enumerate(samples, 1)]
+        first, rest = sections[:shown], sections[len(sections[:shown]) :]
+        more = f'<details class="more"><summary>{len(rest):,} more</summary>{"".join(rest)}</details>'
+        box = f'<div class="samples" data-shown="{len(first)}">{"".join(first)}{more if rest else ""}</div>'
+        if not filters:
+            self.blocks.append(box)
+            return
+        self.script = _resource("samples.js")
+        again = f'<button type="button" class="again" hidden>Show {len(first)} more</button>'
+        self.blocks.append(f"{_choice(samples, filters)}{box}{again}")
 
     def code(self, text: str, title: str, open_: bool = False) -> None:
         """A long text in a fold that carries `title`: a configuration, a log."""
@@ -131,15 +158,19 @@ class Page:
     def html(self) -> str:
         """The whole document."""
         subtitle = f'<p class="subtitle">{escape(self.subtitle)}</p>' if self.subtitle else ""
+        script, allowed = "", ""
+        if self.script:
+            digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
+            script, allowed = f"<script>{self.script}</script>\n", f"; script-src 'sha256-{digest}'"
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta http-equiv="Content-Security-Policy" '
-            "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+            f"content=\"default-src 'none'; style-src 'unsafe-inline'{allowed}\">"
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<meta name="color-scheme" content="light dark"><title>{escape(self.title)}</title>'
-            f"<style>{_style()}</style></head>\n<body><main><header><h1>{escape(self.title)}</h1>{subtitle}</header>\n"
+            f"<style>{_resource('page.css')}</style></head>\n<body><main><header><h1>{escape(self.title)}</h1>{subtitle}</header>\n"
             + "\n".join(self.blocks)
-            + "\n</main></body></html>\n"
+            + f"\n</main>\n{script}</body></html>\n"
         )
 
     def write(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
@@ -147,6 +178,37 @@ class Page:
         with atomic_output(path, overwrite=overwrite) as temporary:
             Path(temporary).write_text(self.html(), encoding="utf-8")
         return Path(path)
+
+
+def _sample(sample: Sample, number: int) -> str:
+    turns = "".join(
+        f'<div class="turn"><b>{escape(role)}</b><div class="said" dir="auto">{escape(text)}</div></div>'
+        for role, text in sample.prompt
+    )
+    columns = "".join(_column(column) for column in sample.columns)
+    note = f'<p class="note">{escape(sample.note)}</p>' if sample.note else ""
+    told = f' data-tags="{escape(" ".join(sample.tags))}" data-words="{sample.words}"' if sample.tags else ""
+    return (
+        f'<section class="sample"{told}><h3>{escape(sample.title or f"Sample {number}")}</h3>{turns}{note}'
+        f'<div class="columns">{columns}</div></section>'
+    )
+
+
+def _choice(samples: Sequence[Sample], filters: Sequence[Filter]) -> str:
+    """The form that `samples.js` shows and listens to."""
+    groups = ""
+    for group in dict.fromkeys(one.group for one in filters):
+        options = ""
+        for one in filters:
+            count = sum(one.tag in sample.tags for sample in samples)
+            if one.group == group and count:
+                options += f'<option value="{escape(one.tag)}">{escape(f"{one.label} ({count:,})")}</option>'
+        groups += f'<optgroup label="{escape(group)}">{options}</optgroup>' if options else ""
+    return (
+        f'<form class="filters" hidden><label>Show <select><option value="">all ({len(samples):,})</option>'
+        f'{groups}</select></label><label><input type="checkbox"> longest first</label>'
+        "<output></output></form>"
+    )
 
 
 def _column(column: Column) -> str:
@@ -165,5 +227,5 @@ def _cell(tag: str, value: Cell, right: bool) -> str:
 
 
 @cache
-def _style() -> str:
-    return (resources.files("alignment.report") / "page.css").read_text(encoding="utf-8")
+def _resource(name: str) -> str:
+    return (resources.files("alignment.report") / name).read_text(encoding="utf-8")

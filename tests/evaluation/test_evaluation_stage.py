@@ -107,10 +107,11 @@ def test_page_is_self_contained_and_escaped(finished: Path) -> None:
     html = (finished / "report.html").read_text()
     assert html.index("sft against base") > html.index('class="verdict')  # the verdict comes first
     assert EVIL not in html
-    assert "&lt;script&gt;alert(1)" in html or "alert(1)" not in html
     assert "http-equiv" in html
     assert "src=" not in html
-    assert html.count("<section") == 10
+    assert html.count("<section") == 12
+    assert html.index('<details class="more"><summary>2 more') > 0
+    assert html.count("alert(1)") == html.count("&lt;script&gt;alert(1)") >= 1
 
 
 def test_answers_from_files_need_no_model(finished: Path, tmp_path: Path, prompts: str) -> None:
