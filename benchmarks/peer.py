@@ -68,3 +68,32 @@ def ppo_trainer(
         eval_dataset=dataset.select(range(2)),
         callbacks=callbacks,
     )
+
+
+def pay_by(trainer: Any, scorer: Any, prompts: list[str]) -> None:
+    """Let this trainer's reward model be `scorer`, which reads texts, as it is for our own runs.
+
+    TRL reads the reward at the EOS; a reward model whose template goes on after it has learned to be read
+    there, and the two numbers differ.
+    """
+    import torch
+    from trl.experimental.ppo import ppo_trainer as module
+
+    tokenizer = trainer.processing_class
+    by_ids = {tuple(side.rendered(tokenizer, prompt)): prompt for prompt in prompts}
+    own, pad, eos = module.get_reward, tokenizer.pad_token_id, tokenizer.eos_token_id
+
+    def get_reward(model: Any, rows: Any, pad_id: int, start: int) -> Any:
+        if model is not trainer.reward_model:
+            return own(model, rows, pad_id, start)
+        asked, texts, finished = [], [], []
+        for row in rows.tolist():
+            tail = [token for token in row[start:] if token != pad]
+            asked.append(
+                [{"role": "user", "content": by_ids[tuple(token for token in row[:start] if token != pad)]}]
+            )
+            texts.append(tokenizer.decode(tail, skip_special_tokens=True))
+            finished.append(eos in tail)
+        return None, torch.tensor(scorer.score(asked, texts, finished), device=rows.device), None
+
+    module.get_reward = get_reward

@@ -2,7 +2,8 @@
 
     python benchmarks/tables.py
 
-Each section of the page is a function of one result, in the folder sections/. Nothing in that page is typed
+Each section of the page is a function of one result, in the folder sections/; plots are written beside it, to
+docs/figures. Nothing in that page is typed
 by hand but the words around the tables; a test compares the two.
 """
 
@@ -11,11 +12,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sections import datasets, evaluation, labeling, path, ppo, training
+from sections import datasets, evaluation, labeling, learning, path, ppo, training
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "figures"
 # the results' file names, in the order of the page
 PARTS = {
     "data": datasets.data,
@@ -25,11 +27,24 @@ PARTS = {
     "hh_reward": training.hh_reward,
     "rollouts": ppo.rollouts,
     "ppo_speed": ppo.ppo_speed,
+    "ppo_learns": learning.ppo_learns,
     "annotate_50": labeling.annotate,
     "labeling": labeling.labeling,
     "coverage": evaluation.coverage,
     "verdicts": evaluation.verdicts,
 }
+# file names, in docs/figures, of the plots that sections show
+PLOTS = {"ppo_learns": learning.ppo_learns_plots}
+
+
+def plots() -> dict[str, str]:
+    """SVG by file name, of the results that are there."""
+    found: dict[str, str] = {}
+    for name, draw in PLOTS.items():
+        result = RESULTS / f"{name}.json"
+        if result.exists():
+            found |= draw(json.loads(result.read_text()))
+    return found
 
 
 def page() -> str:
@@ -44,4 +59,7 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    for name, svg in plots().items():
+        FIGURES.mkdir(exist_ok=True)
+        (FIGURES / name).write_text(svg + "\n")
     print(PAGE)
