@@ -58,6 +58,8 @@ class GraphEngine:
     def __init__(self, model: Any, dtype: torch.dtype | None = None, compiled: bool = False) -> None:
         self.source = model
         self.model = model if dtype is None else copy.deepcopy(model).to(dtype).requires_grad_(False)
+        # As they are now: more may be hung on the model later.
+        self.weights = list(zip(self.model.parameters(), model.parameters(), strict=True))
         self.compiled = compiled
         self.batch: _Batch | None = None
         self.layers: list[tuple[Any, Tensor, Tensor]] = []
@@ -77,7 +79,7 @@ class GraphEngine:
         was sampled from (at temperature 0 of the model's own). Raises CannotCaptureError.
         """
         if self.model is not self.source:
-            for mine, theirs in zip(self.model.parameters(), self.source.parameters(), strict=True):
+            for mine, theirs in self.weights:
                 mine.copy_(theirs)
         if not self.layers:
             self.layers = _attention_layers(self.model)
