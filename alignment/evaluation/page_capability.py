@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment.evaluation.phrases import title
+from alignment.evaluation.phrases import signed, spread, title
 from alignment.report import plots
 from alignment.report.page import Page, Tone
 from alignment.report.text import number, percent
 
+NAMES = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "f1": "word F1",
+    "exact_match": "exact match",
+}
+
 
 def capability(page: Page, report: dict[str, Any]) -> None:
-    """Probes, if the evaluation has any."""
+    """Probes and references, if the evaluation has any, and how diverse the answers are."""
     if report["probes"]:
         _probes(page, report["probes"])
+    if report["text_metrics"]:
+        _references(page, report["text_metrics"])
+    _diversity(page, report["diversity"])
 
 
 def _probes(page: Page, probes: dict[str, Any]) -> None:
@@ -60,6 +73,47 @@ def _probes(page: Page, probes: dict[str, Any]) -> None:
         "got better against those that got worse (McNemar's, where an item is right or wrong), with Holm's "
         "correction over all probes and comparisons. Smallest loss seen: the true loss that so many items "
         "show with 80% chance; a smaller one may well have gone unseen."
+    )
+
+
+def _references(page: Page, found: dict[str, Any]) -> None:
+    page.heading("Beside the references")
+    keys = list(next(iter(found["models"].values())))
+    heads = ["candidate", *(NAMES[key] for key in keys)]
+    page.table(heads, [[name, *(spread(f[key]) for key in keys)] for name, f in found["models"].items()])
+    if found["pairs"]:
+        rows = [[title(pair), *(signed(f[key]) for key in keys)] for pair, f in found["pairs"].items()]
+        page.table(["change", *heads[1:]], rows)
+    whole = found["prompts"] == found["of"]
+    drawn = "" if whole else f", drawn at random of the {found['of']:,} that have one"
+    page.text(
+        f"How close the answers come to the prompts' references, 0 to 1, on {found['prompts']:,} prompts"
+        f"{drawn}; in brackets 95% bootstrap intervals over prompts. An open question has many good answers, "
+        "and these measures know one: they fit short, factual answers, summaries and translations. BLEU and "
+        f"chrF are of the whole set (sacrebleu: {found['signatures']['bleu']})."
+    )
+
+
+def _diversity(page: Page, found: dict[str, Any]) -> None:
+    page.heading("How diverse the answers are")
+    within = any(f["self_bleu_within_prompts"] for f in found.values())
+    heads = ["candidate", "distinct-1", "distinct-2", "distinct-3", "self-BLEU", "repeated runs", "looping"]
+    rows = [
+        [
+            name,
+            *("–" if f[f"distinct_{n}"] is None else number(f[f"distinct_{n}"]) for n in (1, 2, 3)),
+            *("–" if f[key] is None else spread(f[key]) for key in ("self_bleu", "repeated")),
+            percent(f["repetitive"]["value"]),
+            *(["–" if (i := f["self_bleu_within_prompts"]) is None else spread(i)] if within else []),
+        ]
+        for name, f in found.items()
+    ]
+    page.table([*heads, *(["self-BLEU of one prompt"] if within else [])], rows)
+    page.text(
+        "Distinct-n: the share of different runs of n words in all answers together. Self-BLEU: how much an "
+        "answer resembles the others, 1 where all say the same. Repeated runs: the share of an answer's runs "
+        "of 4 words that it said before (answers of 40 words or more). Looping: answers where that is half, "
+        "or a line comes again and again. All fall or rise with length: read them beside the lengths."
     )
 
 

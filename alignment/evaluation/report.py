@@ -2,8 +2,8 @@
 
 report.json: win_rate.{a_vs_b} {rate, low, high, n, ties}; sign_test.{a_vs_b} {wins, losses, p, p_holm};
 stages.{model} {seconds, kl, kl_interval, …}; reward_model.accuracy {value, low, high, n}; controls; probes;
-verdict; warnings; judge; config; lineage. Seconds are wall-clock, KL and log-likelihoods in nats, lengths in
-words and tokens. Every interval is a 95% percentile bootstrap over prompts.
+diversity; text_metrics; verdict; warnings; judge; config; lineage. Seconds are wall-clock, KL and
+log-likelihoods in nats, lengths in words and tokens. Intervals are 95% percentile bootstraps over prompts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from alignment.evaluation import metrics
 from alignment.evaluation.answers import Answers, Prompt, answer_records, is_file
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
 from alignment.evaluation.cost import cost_figures, write_costs
+from alignment.evaluation.diversity import diversity_report
 from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
 from alignment.evaluation.probe_figures import probe_report, warnings_of
@@ -84,6 +85,8 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         },
         "slices": slices_of(evidence.judged, evidence.prompts, seed),
         "contamination": contamination_of(config.models, evidence.prompts),
+        "diversity": diversity_report(evidence.ordered, seed),
+        "text_metrics": _text_metrics(evidence, seed),
         "probes": probe_report(evidence.measured, probe_pairs(config), seed),
         "stages": {name: _model_figures(evidence, name) for name in config.models},
         "cost": {name: cost_figures(cost) for name, cost in evidence.costs.items()},
@@ -106,6 +109,16 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
     report["config"] = config.model_dump(mode="json")
     report["lineage"] = {name: lineage(path) for name, path in config.models.items()}
     return report
+
+
+def _text_metrics(evidence: Evidence, seed: int) -> dict[str, Any] | None:
+    """The answers beside the prompts' references; None where there is no reference."""
+    if not any(prompt.reference for prompt in evidence.prompts):
+        return None
+    from alignment.evaluation.text_metrics import text_report
+
+    pairs = [(a, b) for a, b in evidence.config.comparisons]
+    return text_report(evidence.prompts, evidence.ordered, pairs, seed)
 
 
 def _other(evidence: Evidence, opinion: Opinion, seed: int) -> dict[str, Any]:
@@ -307,6 +320,9 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
     if max(empty.values()) > 0.0:
         found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
+    looping = {name: f["repetitive"]["value"] for name, f in report["diversity"].items()}
+    if max(looping.values()) > 0.05:
+        found.append(f"Some answers say the same thing again and again ({_shares(looping, 0.05)}).")
     found += warnings_of(report["probes"])
     found += _of_judges(report)
     chance = controls["reward_on_shuffled_labels"]

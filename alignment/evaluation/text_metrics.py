@@ -130,7 +130,7 @@ def text_report(
     Of the prompts with a reference (`of`), at most MOST, drawn with `seed`, the same for every candidate. An
     interval is {value, low, high, n} by a percentile bootstrap over these prompts; a pair's is of a less b.
     """
-    known = [i for i, prompt in enumerate(prompts) if prompt.reference is not None]
+    known = [i for i, prompt in enumerate(prompts) if prompt.reference]
     drawn = np.random.default_rng(seed).permutation(len(known))[:MOST]
     chosen = [known[int(i)] for i in np.sort(drawn)]
     blocks = {
@@ -168,7 +168,7 @@ def _by_prompt(
         (at, answer.text, reference)
         for at, i in enumerate(chosen)
         for answer in answers[i]
-        if (reference := _reference(prompts[i], answer)) is not None
+        if (reference := _reference(prompts[i], answer))
     ]
     statistics = metric.statistics([text for _, text, _ in rows], [[reference] for *_, reference in rows])
     summed = np.zeros((len(chosen), statistics.shape[1] + 1))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment.data.files import write_records
-from alignment.data.records import Message, Record
+from alignment.data.records import Completion, Message, Record
 from alignment.errors import UserError
 from alignment.evaluation import probes, stage
 from alignment.evaluation.probe_figures import probe_report, warnings_of
@@ -39,7 +39,12 @@ def config(tmp_path_factory: pytest.TempPathFactory, toy_model: str) -> Callable
     ]
     asked = [{"question": f"{i} plus one?", "answer": f"#### {i + 1}"} for i in range(4)]
     prompts = folder / "prompts.jsonl"
-    write_records(prompts, [Record([Message("user", f"Write of cat {i}.")]) for i in range(3)])
+    answer = [Completion(id="c0", content="the cat sat .")]
+    records = [
+        Record([Message("user", f"Write of cat {i}.")], completions=answer, demonstrations=[0])
+        for i in range(3)
+    ]
+    write_records(prompts, records)
     values: dict[str, Any] = {
         "models": {"base": toy_model, "sft": make_toy_model(folder / "sft", 1)},
         "prompts": [str(prompts)],
@@ -121,6 +126,10 @@ def test_the_report_holds_both_models_and_their_change(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert "What was kept, and what was forgotten" in page
     assert page.count("cats_in_chat") > 2
+    assert set(report["diversity"]) == {"base", "sft"}
+    assert report["text_metrics"]["prompts"] == 3
+    assert "Beside the references" in page
+    assert "How diverse the answers are" in page
 
 
 def test_all_figures_are_computed_again_from_what_is_stored(finished: Path) -> None:
