@@ -7,13 +7,12 @@ from typing import Any
 from sections.common import interval, origin, table
 
 MEMORY_WORDS = """\
-`python benchmarks/memory.py JSON`: what preflight says before a model is loaded, beside the peak of PyTorch's
-allocator over three optimiser steps, on random models of two sizes and of a third ("unseen") that the
-estimate was not fitted to."""
-
-
+`python benchmarks/memory.py`: what preflight says before a model is loaded, beside the peak of PyTorch's
+allocator over some optimiser steps, on random models. Shapes, lengths and batches that the estimate was not
+fitted to are marked as held out."""
 MEMORY_HEAD = [
     "model",
+    "held out",
     "stage",
     "weights",
     "checkpointing",
@@ -26,9 +25,11 @@ MEMORY_HEAD = [
 
 def memory(result: dict[str, Any]) -> str:
     """The memory estimate beside the measured peak."""
+    done = [case for case in result["cases"] if case.get("ratio")]
     rows = [
         [
             case["shape"],
+            "yes" if case.get("set", case["shape"]) in ("held-out", "unseen") else "no",
             case["stage"],
             "LoRA" if case["lora"] else "full",
             "yes" if case["checkpointing"] else "no",
@@ -37,9 +38,9 @@ def memory(result: dict[str, Any]) -> str:
             f"{case['peak'] / 2**30:.2f}",
             f"{case['ratio']:.3f}",
         ]
-        for case in result["cases"]
+        for case in done
     ]
-    ratios = [case["ratio"] for case in result["cases"]]
+    ratios = [case["ratio"] for case in done]
     return "\n\n".join(
         [
             "## The memory estimate before loading",
