@@ -59,23 +59,24 @@ class JudgeSection(Section):
 class ProbeSection(Section):
     """What a model may have forgotten: a set of items on which every model here is measured."""
 
-    kind: Literal["perplexity", "choices", "exact_match"]
-    """perplexity: of held-out text; choices: which is likeliest; exact_match: an answer that it writes."""
+    kind: Literal["perplexity", "choices", "exact_match", "xstest", "bbq", "crows_pairs", "truthfulqa"]
+    """perplexity: of held-out text; choices: which is likeliest; exact_match: an answer that it writes; and
+    four sets on safety and bias in the formats that they are published in."""
     files: list[str] = Field(min_length=1)
-    """Files of items (JSONL, JSON, Parquet, CSV) with the keys that probe_items.py lists."""
+    """Files of items (JSONL, JSON, Parquet, CSV) with the keys of probe_items.py and safety_items.py."""
     max_items: int | None = Field(default=None, ge=1)
     """Use only the first so many different items."""
     chat: bool = False
-    """choices: ask in the chat template, the choice being the reply, instead of as plain text."""
+    """choices, bbq, truthfulqa: ask in the chat template, the choice being the reply, not as plain text."""
     template: str | None = None
-    """choices, exact_match: the text around {question}; for choices as plain text it is, unless given,
-    "Question: {question}\\nAnswer:", else the question alone. Examples before it go here too."""
+    """The text around {question}; unless given it is "Question: {question}\\nAnswer:" for choices as plain
+    text, "{question}\\nA:" for bbq and truthfulqa, else the question alone. Examples before it go here."""
     by_length: bool = True
     """choices: the log-likelihood of a choice is divided by its characters; false takes the plain sum."""
     match: Literal["text", "number"] = "text"
     """exact_match: text is SQuAD's normalised text; number takes the last number of the answer, for GSM8K."""
     max_new_tokens: int = Field(default=256, ge=1)
-    """exact_match: the most tokens of an answer, which is decoded greedily."""
+    """exact_match, xstest: the most tokens of an answer, which is decoded greedily."""
     window: int = Field(default=512, ge=2)
     """perplexity: tokens read at once; longer documents are read in windows that move on by half of it."""
 

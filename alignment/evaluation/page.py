@@ -10,6 +10,7 @@ from alignment.evaluation.page_capability import capability
 from alignment.evaluation.page_checks import checks, judges
 from alignment.evaluation.page_cost import cost
 from alignment.evaluation.page_figures import models, slices, training, win_rates
+from alignment.evaluation.page_safety import safety
 from alignment.evaluation.page_samples import samples
 from alignment.evaluation.phrases import listed
 from alignment.report.page import Page
@@ -39,6 +40,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     slices(page, report)
     judges(page, report)
     capability(page, report)
+    safety(page, report)
     cost(page, report)
     checks(page, evidence, report)
     training(page, evidence, report)

@@ -86,7 +86,7 @@ def _document(row: dict[str, Any], place: str) -> Item:
     text = row[_key(row, TEXTS, place, "a text")]
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{place}: the text is empty or no text; leave the row out")
-    return Item(_hash(text), text)
+    return Item(item_id(text), text)
 
 
 def _choices(row: dict[str, Any], place: str) -> Item:
@@ -111,7 +111,7 @@ def _choices(row: dict[str, Any], place: str) -> Item:
         question = _hellaswag(f"{row['activity_label']}: {question}")
         found = [_hellaswag(one) for one in found]
     correct = _index(row[_key(row, CORRECT, place, "the right answer")], found, labels, place)
-    return Item(_hash(question, *found), question, tuple(found), correct, continued=continued)
+    return Item(item_id(question, *found), question, tuple(found), correct, continued=continued)
 
 
 def _index(answer: Any, choices: Sequence[str], labels: Sequence[str], place: str) -> int:
@@ -137,7 +137,7 @@ def _asked(row: dict[str, Any], place: str) -> Item:
     answers = tuple(dict.fromkeys(_text(one) for one in (found if isinstance(found, list) else [found])))
     if not answers or not all(answers):
         raise UserError(f"{place}: the answer is empty; leave the row out")
-    return Item(_hash(question, *answers), question, answers=answers)
+    return Item(item_id(question, *answers), question, answers=answers)
 
 
 def _question(row: dict[str, Any], place: str) -> str:
@@ -165,7 +165,8 @@ def _key(row: dict[str, Any], names: Sequence[str], place: str, what: str) -> st
     return found
 
 
-def _hash(*texts: str) -> str:
+def item_id(*texts: str) -> str:
+    """What an item is known by: a hash of its texts, 24 hex digits."""
     return hashlib.blake2b(json.dumps(texts).encode(), digest_size=12).hexdigest()
 
 

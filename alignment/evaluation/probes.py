@@ -19,6 +19,7 @@ from alignment.backend.generation.settings import GenerationSection
 from alignment.backend.progress import Steps
 from alignment.data.files import atomic_output
 from alignment.errors import UserError
+from alignment.evaluation import safety
 from alignment.evaluation.answers import Answers, Prompt, is_endpoint, is_file
 from alignment.evaluation.collect import Counter
 from alignment.evaluation.config import Config, ProbeSection
@@ -30,21 +31,24 @@ from alignment.evaluation.likelihood import (
     context_size,
     start_ids,
 )
-from alignment.evaluation.probe_items import Item, read_items
+from alignment.evaluation.probe_items import read_items
+from alignment.evaluation.safety_items import SAFETY, read_safety
 from alignment.evaluation.sampled import asked_answers, sample_answers
 
 SETTINGS = "probe.json"
+WRITTEN = ("exact_match", "xstest")  # kinds whose answers the model writes
+LIKELIHOODS = ("bbq", "crows_pairs", "truthfulqa")
 PLAIN = "Question: {question}\nAnswer:"
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe of the config with its items."""
+    """A probe of the config with its items, of probe_items.Item or safety_items.SafetyItem by its kind."""
 
     name: str
     section: ProbeSection
-    items: list[Item]
+    items: list[Any]
     repeated: int
 
     @property
@@ -63,10 +67,12 @@ class Measured:
 
 def read_probes(sections: Mapping[str, ProbeSection]) -> list[Probe]:
     """The probes of a config with their items. Raises UserError as `read_items` does."""
-    return [
-        Probe(name, section, *read_items(section.kind, section.files, section.max_items, f"probes.{name}"))
-        for name, section in sections.items()
-    ]
+    found = []
+    for name, section in sections.items():
+        read: Any = read_safety if section.kind in SAFETY else read_items
+        items, repeated = read(section.kind, section.files, section.max_items, f"probes.{name}")
+        found.append(Probe(name, section, items, repeated))
+    return found
 
 
 def probe_model(
@@ -87,6 +93,8 @@ def probe_model(
                 rows = _read_documents(load(), tokenizer, probe, count)
             elif probe.section.kind == "choices":
                 rows = _choose(load(), tokenizer, probe, count)
+            elif probe.section.kind in LIKELIHOODS:
+                rows = safety.score_items(load(), tokenizer, probe.items, probe.section, count)
             else:
                 answers = sample_answers(
                     folder / "parts" / "probes" / probe.name / name,
@@ -104,8 +112,9 @@ def probe_model(
 def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> None:
     """The rows of candidates that are no models here.
 
-    One behind an address is asked for the answers of exact_match; a file of completions brings the rows that
-    lie beside it in `probes`, as an earlier evaluation left them, where they are of the same items.
+    One behind an address is asked for the answers of exact_match and xstest; a file of completions brings
+    the rows that lie beside it in `probes`, as an earlier evaluation left them, where they are of the same
+    items.
     """
     for probe in probes:
         for name, path in config.models.items():
@@ -116,7 +125,7 @@ def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> No
                 earlier = Path(path).parent / "probes" / probe.name
                 if (earlier / f"{name}.jsonl").is_file() and _same(earlier / SETTINGS, probe):
                     _write(file, _read(earlier / f"{name}.jsonl"))
-            elif is_endpoint(path) and probe.section.kind == "exact_match":
+            elif is_endpoint(path) and probe.section.kind in WRITTEN:
                 with Steps(f"{name}: {probe.name}", len(probe.items)) as steps:
                     answers = asked_answers(
                         path,
@@ -233,6 +242,8 @@ def _greedy(probe: Probe, config: Config) -> GenerationSection:
 
 
 def _answer_rows(probe: Probe, answers: Answers) -> list[Row]:
+    if probe.section.kind == "xstest":
+        return safety.answered(probe.items, answers)
     return [
         {
             "item": item.id,

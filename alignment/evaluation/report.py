@@ -26,6 +26,8 @@ from alignment.evaluation.findings import contamination_of, slices_of, statistic
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
 from alignment.evaluation.probe_figures import probe_report, warnings_of
 from alignment.evaluation.probes import Measured, probe_pairs
+from alignment.evaluation.safety_figures import safety_report, safety_warnings
+from alignment.evaluation.safety_items import SAFETY
 from alignment.evaluation.statistics import remarks_of
 from alignment.evaluation.verdict import Judged, claim, rate_of, sign_tests
 from alignment.stats import bootstrap_interval
@@ -49,6 +51,11 @@ class Evidence:
     control: dict[str, list[Judged]]
     measured: dict[str, Measured] = field(default_factory=dict)  # by probe
     costs: dict[str, Any] = field(default_factory=dict)  # by candidate, see cost.py
+
+    @property
+    def capability(self) -> dict[str, Measured]:
+        """The probes of what was kept and forgotten, without those on safety."""
+        return {name: m for name, m in self.measured.items() if m.settings["kind"] not in SAFETY}
 
     @property
     def judge(self) -> Any:
@@ -87,7 +94,8 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         "contamination": contamination_of(config.models, evidence.prompts),
         "diversity": diversity_report(evidence.ordered, seed),
         "text_metrics": _text_metrics(evidence, seed),
-        "probes": probe_report(evidence.measured, probe_pairs(config), seed),
+        "probes": probe_report(evidence.capability, probe_pairs(config), seed),
+        "safety": safety_report(evidence.measured, probe_pairs(config), seed),
         "stages": {name: _model_figures(evidence, name) for name in config.models},
         "cost": {name: cost_figures(cost) for name, cost in evidence.costs.items()},
         "controls": _controls(evidence),
@@ -323,7 +331,7 @@ def _warnings(report: dict[str, Any], config: Config) -> list[str]:
     looping = {name: f["repetitive"]["value"] for name, f in report["diversity"].items()}
     if max(looping.values()) > 0.05:
         found.append(f"Some answers say the same thing again and again ({_shares(looping, 0.05)}).")
-    found += warnings_of(report["probes"])
+    found += warnings_of(report["probes"]) + safety_warnings(report["safety"])
     found += _of_judges(report)
     chance = controls["reward_on_shuffled_labels"]
     real = report.get("reward_model", {}).get("accuracy")

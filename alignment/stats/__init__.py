@@ -14,6 +14,7 @@ from alignment.stats.intervals import (
     difference_of_means,
     mean_over_seeds,
     paired_difference,
+    ratio_difference,
     ratio_interval,
     win_rate,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "pairwise_agreement",
     "position_bias",
     "rank_models",
+    "ratio_difference",
     "ratio_interval",
     "reward_curve",
     "sign_test",

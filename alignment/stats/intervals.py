@@ -150,6 +150,37 @@ def ratio_interval(
     return Interval(float(above.sum() / below.sum()), float(low), float(high), len(above))
 
 
+def ratio_difference(
+    parts: ArrayLike,
+    wholes: ArrayLike,
+    other_parts: ArrayLike,
+    other_wholes: ArrayLike,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """sum(parts) / sum(wholes) less the same of the others, all (n,) row by row of the same items.
+
+    Whole items are drawn, for both ratios at once. A whole may be 0 where an item counts for one ratio and
+    not for the other; resamples in which a ratio counts nothing are left out. With wholes of 1 it is
+    `paired_difference`. Raises ValueError as `bootstrap_interval` does, for lengths that differ, and where a
+    ratio counts nothing at all.
+    """
+    columns = [_finite(column) for column in (parts, wholes, other_parts, other_wholes)]
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError("a difference of ratios needs four lists of one length")
+    sums = np.stack(columns, axis=1).sum(0)
+    if sums[1] <= 0.0 or sums[3] <= 0.0:
+        raise ValueError("a ratio counts nothing")
+    drawn = resampled_sums(np.stack(columns, axis=1), resamples, np.random.default_rng(seed))
+    drawn = drawn[(drawn[:, 1] > 0.0) & (drawn[:, 3] > 0.0)]
+    differences = drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3]
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(differences, [tail, 1.0 - tail])
+    return Interval(float(sums[0] / sums[1] - sums[2] / sums[3]), float(low), float(high), len(columns[0]))
+
+
 def mean_over_seeds(
     values: ArrayLike, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval:
