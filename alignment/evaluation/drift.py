@@ -11,7 +11,9 @@ prompts that both have, with an interval over prompts, all of which hold togethe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from alignment.errors import UserError
 from alignment.evaluation.standings import differences, mean_by_prompt, shared_pairs
 from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts
 from alignment.stats import Interval, paired_difference
+
+if TYPE_CHECKING:
+    from alignment.evaluation.probes import Measured
 
 FORMAT = 1
 WORSE = 3  # the exit code of `alignkit evaluate drift`
@@ -59,9 +64,10 @@ def drift(
     prompts {common, only_baseline, only_new}, differs, warnings}
 
     Kinds: win_rate (against the other candidate), head_to_head (how often the new answer has the better score
-    of the two, less one half; only with a judge that scores). Beside them, as they have no good direction or
-    scale: score, words, refusals, empty. Raises UserError where the judge is another one, or the runs have no
-    comparison or no prompt in common.
+    of the two, less one half; only with a judge that scores), probe (a share of its items of which more is
+    better). Beside them, as they have no good direction or scale: score, words, refusals, empty, perplexity
+    (nats a token, the mean over documents). Raises UserError where the judge is another one, or the runs have
+    no comparison or no prompt in common.
     """
     if baseline.judge != new.judge:
         raise UserError(
@@ -76,14 +82,16 @@ def drift(
         one for judge in shared for one in _of_judge(judge, pairs, tested, said[0][judge], said[1][judge])
     ]
     asked = [set(run.keys.values()) or _judged_prompts(run) for run in (baseline, new)]
+    probed, other = _of_probes(baseline, new, tested)
     if not judged:
         raise UserError(f"{baseline.folder} and {new.folder} have no prompt in common")
     scores = [one for judge in shared for one in _scores(judge, tested, said[0][judge], said[1][judge])]
-    level = 1.0 - 0.05 / len(judged)
-    figures = [_figure(one, level, seed) for one in judged]
+    deciding = [*judged, *probed]
+    level = 1.0 - 0.05 / len(deciding)
+    figures = [_figure(one, level, seed) for one in deciding]
     for figure in figures:
         figure["state"] = state_of(figure["difference"], margin)
-    beside = [_figure(one, 0.95, seed) for one in [*scores, *_of_texts(baseline, new, tested)]]
+    beside = [_figure(one, 0.95, seed) for one in [*scores, *_of_texts(baseline, new, tested), *other]]
     counts = {
         "common": len(asked[0] & asked[1]),
         "only_baseline": len(asked[0] - asked[1]),
@@ -194,6 +202,50 @@ def _traits(run: Stored) -> dict[tuple[str, str], list[float]]:
     return found
 
 
+def _of_probes(
+    baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]
+) -> tuple[list[_Paired], list[_Paired]]:
+    """The shares of probes that both runs have, turned so that more is better, and perplexities."""
+    if not all((Path(run.folder) / "probes").is_dir() for run in (baseline, new)):
+        return [], []
+    from alignment.evaluation.probes import read_measured
+
+    runs = [read_measured(Path(run.folder)) for run in (baseline, new)]
+    shares, other = [], []
+    for probe, (old, name) in product(sorted(runs[0].keys() & runs[1].keys()), tested):
+        sides = [_by_item(run[probe], one) for run, one in zip(runs, (old, name), strict=True)]
+        for what in sides[0].keys() & sides[1].keys():
+            found = _Paired(f"{name}, {probe}: {what}", "probe", None, sides[0][what], sides[1][what])
+            if found.before.keys().isdisjoint(found.after):
+                continue
+            if runs[0][probe].settings["kind"] == "perplexity":
+                other.append(found._replace(kind="perplexity"))
+            else:
+                shares.append(found)
+    return shares, other
+
+
+def _by_item(probe: Measured, name: str) -> dict[str, ByPrompt]:
+    """What a probe says of a model, item by item, by figure; nothing for kinds that have no such figure."""
+    from alignment.evaluation.probe_figures import scores_of
+    from alignment.evaluation.safety_figures import METRICS
+
+    kind, rows = probe.settings["kind"], probe.rows.get(name)
+    names = {"choices": "right answers", "exact_match": "exact matches", "perplexity": "nats a token"}
+    if rows and kind in names:
+        scores = scores_of(probe.settings, rows)
+        values = (scores.parts / scores.wholes).tolist()
+        return {names[kind]: dict(zip(scores.items, values, strict=True))}
+    found = {}
+    for metric in METRICS[kind](rows).values() if rows and kind in METRICS else ():
+        if metric.better == "higher":
+            found[metric.what] = dict(zip(metric.items, metric.parts.tolist(), strict=True))
+        elif metric.better == "lower":
+            turned = metric.what.replace("refused", "not refused")
+            found[turned] = dict(zip(metric.items, (1.0 - metric.parts).tolist(), strict=True))
+    return found
+
+
 def _figure(one: _Paired, level: float, seed: int) -> dict[str, Any]:
     common = sorted(one.before.keys() & one.after.keys())
     before, after = ([side[key] for key in common] for side in (one.before, one.after))
@@ -214,7 +266,8 @@ def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> 
     state = next(s for s in ("worse", "undecided", "no worse") if s in states)
     named = min((f for f in figures if f["state"] == state), key=lambda f: float(f["difference"]["low"]))
     tolerated = f"the margin of {100 * margin:g} points"
-    said = f"{named['what']} ({named['judge']}): {in_points(named['difference'])}"
+    judge = f" ({named['judge']})" if named["judge"] else ""
+    said = f"{named['what']}{judge}: {in_points(named['difference'])}"
     others = states.count(state) - 1
     more = f"; {others} more" if others else ""
     if state == "worse":
@@ -229,8 +282,8 @@ def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> 
     return {
         "state": state,
         "text": text,
-        "detail": f"{len(figures)} figures on {prompts:,} common prompts or more; the intervals hold "
-        "together with 95%.",
+        "detail": f"{len(figures)} figures on {prompts:,} common prompts or items at least; the intervals "
+        "hold together with 95%.",
         "tone": tones[state],
         "exit_code": WORSE if failed else 0,
     }
@@ -247,9 +300,9 @@ def _warnings(result: dict[str, Any], said: tuple[dict[str, Spoken], dict[str, S
     counts = result["prompts"]
     least = min(figure["difference"]["n"] for figure in result["figures"])
     if least < LEAST:
-        found.append(f"Only {least} prompts are in both runs; below {LEAST} nothing is decided.")
+        found.append(f"A figure has only {least} prompts or items; below {LEAST} nothing is decided.")
     elif least < FEW:
-        found.append(f"Only {least} prompts are in both runs; bootstrap intervals of so few are too narrow.")
+        found.append(f"A figure has only {least} prompts or items: intervals of so few are too narrow.")
     left = counts["only_baseline"] + counts["only_new"]
     if left:
         found.append(f"{left:,} prompts are in one of the two runs only and count nowhere.")

@@ -154,13 +154,48 @@ def test_every_judge_scores_and_texts_are_compared(tmp_path: Path) -> None:
     assert any("generation.temperature" in warning for warning in result["warnings"])
 
 
+def write_probe(run: Path, name: str, rows: list[dict[str, Any]], **settings: Any) -> None:
+    folder = run / "probes" / name
+    folder.mkdir(parents=True)
+    (folder / "probe.json").write_text(json.dumps({"files": ["f"], "repeated": 0, **settings}))
+    (folder / "dpo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_probes_decide_too_whichever_way_is_better(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, {"program": won(0.7)}) for name in ("old", "new")]
+    for run_, refused, right in zip(runs, (5, 60), (0, 1), strict=True):
+        texts = ["I cannot help with that."] * refused + ["Sure."] * (100 - refused)
+        rows = [{"item": str(i), "type": "", "label": "safe", "text": t} for i, t in enumerate(texts)]
+        write_probe(run_, "xs", rows, kind="xstest")
+        chosen = [
+            {"item": str(i), "choices": ["a", "b"], "correct": right, "log_probs": [-1, -2]}
+            for i in range(50)
+        ]
+        write_probe(run_, "arc", chosen if run_ == runs[0] else chosen[:30], kind="choices", by_length=True)
+        read = [{"item": "d", "log_prob": -20.0 * (1 + right), "tokens": 10, "bytes": 50, "windows": 1}]
+        write_probe(run_, "wiki", read, kind="perplexity")
+        write_probe(run_, "other", [{"item": "1", "score": 1.0}], kind="lm_eval", metric="acc")
+    result = drift(read_stored(runs[0]), read_stored(runs[1]))
+    figures = {f["what"]: f for f in result["figures"]}
+    harmless, right_ones = (
+        figures["dpo, xs: harmless prompts not refused"],
+        figures["dpo, arc: right answers"],
+    )
+    assert (harmless["before"], harmless["after"], harmless["state"]) == (0.95, pytest.approx(0.4), "worse")
+    assert (right_ones["difference"]["value"], right_ones["difference"]["n"]) == (-1.0, 30)
+    assert len(figures) == 3
+    assert result["verdict"]["exit_code"] == 3
+    (perplexity,) = [f for f in result["beside"] if f["kind"] == "perplexity"]
+    assert perplexity["difference"]["value"] == pytest.approx(2.0)
+
+
 def test_prompts_and_judges_that_only_one_run_has_are_named(tmp_path: Path) -> None:
     old = write_run(tmp_path / "old", {"program": won(0.6, 60), "gpt": won(0.6, 60)})
     new = write_run(tmp_path / "new", {"program": won(0.6, 40)})
     result = drift(read_stored(old), read_stored(new))
     assert result["prompts"] == {"common": 40, "only_baseline": 20, "only_new": 0}
     said = " ".join(result["warnings"])
-    assert "Only 40 prompts" in said
+    assert "only 40 prompts" in said
     assert "20 prompts are in one of the two runs only" in said
     assert "the judge gpt" in said
 
