@@ -102,7 +102,10 @@ class Config(RunConfig):
     samples_per_prompt: int = Field(1, ge=1)
     """Answers of each model to each prompt."""
     comparisons: list[list[str]] = Field(min_length=1)
-    """Pairs [a, b] of names: does a beat b?"""
+    """Pairs [a, b] of names, of models or of recipes under `seeds`: does a beat b?"""
+    seeds: dict[str, list[str]] = Field(default_factory=dict)
+    """Recipe -> names under `models` that were trained by it with different seeds; a comparison with the
+    recipe has an interval over seeds and prompts."""
     parents: dict[str, str] = Field(default_factory=dict)
     """Model -> the model it was trained from, for the KL; both are names under `models`."""
     base: str | None = None
@@ -149,6 +152,34 @@ class Config(RunConfig):
                 raise ValueError(f"{name!r} is taken, choose another name")
         return models
 
+    def spelled_out(self, a: str, b: str) -> list[tuple[str, str]]:
+        """The comparisons of models that a comparison stands for: of a recipe, one for each seed.
+
+        Two recipes are compared seed by seed, in the order given.
+        """
+        ours, theirs = (self.seeds.get(name, [name]) for name in (a, b))
+        count = max(len(ours), len(theirs))
+        if len(ours) != len(theirs) and 1 not in (len(ours), len(theirs)):
+            counts = f"{a} has {len(ours)} seeds and {b} has {len(theirs)}"
+            raise ValueError(f"seeds: {counts}; give as many of both")
+        return list(zip(ours * (count // len(ours)), theirs * (count // len(theirs)), strict=True))
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """All comparisons of models, each once."""
+        return list(dict.fromkeys(pair for a, b in self.comparisons for pair in self.spelled_out(a, b)))
+
+    def _recipes_are_models(self) -> None:
+        for recipe, members in self.seeds.items():
+            _check_plain(recipe)
+            if recipe in self.models:
+                raise ValueError(f"seeds: {recipe!r} is a model's name too, choose another")
+            if len(set(members)) < 2 or len(set(members)) < len(members):
+                raise ValueError(f"seeds: {recipe!r} needs two different models or more, one a seed")
+            for name in members:
+                if name not in self.models:
+                    known = ", ".join(self.models)
+                    raise ValueError(f"seeds: {name!r} is not under models, which has {known}")
+
     @model_validator(mode="after")
     def _names_exist(self) -> "Config":
         for pair in self.comparisons:
@@ -157,7 +188,8 @@ class Config(RunConfig):
         seen = [tuple(pair) for pair in self.comparisons]
         if len(set(seen)) != len(seen):
             raise ValueError("comparisons: the same pair is there twice")
-        named = [*(n for pair in self.comparisons for n in pair), *self.parents, *self.parents.values()]
+        self._recipes_are_models()
+        named = [*(n for pair in self.pairs() for n in pair), *self.parents, *self.parents.values()]
         named += self.lm_eval
         for name in [*named, *([self.base] if self.base else [])]:
             if name not in self.models:

@@ -28,23 +28,34 @@ CURVES = {
 def win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
     page.heading("Win rates")
     rows, tones = [], []
-    for verdict in report["verdict"]:
-        name = verdict["comparison"]
-        judged = evidence.judged[name]
-        rate, test = report["win_rate"][name], report["sign_test"][name]
-        won, lost = (sum(j.outcome == o for j in judged) for o in (1.0, 0.0))
-        p = "< 0.0001" if test["p_holm"] < 1e-4 else number(test["p_holm"])
-        rows.append([title(name), *shares(rate), won, rate["ties"], lost, p])
-        tones.append(verdict["tone"])
-    page.table(
-        ["comparison", "win rate", "95% interval", "won", "tied", "lost", "sign test p"], rows, tones=tones
-    )
+    said = {verdict["comparison"]: verdict["tone"] for verdict in report["verdict"]}
+    for name, rate in report["win_rate"].items():
+        figures, p_holm = report["statistics"][name], report["sign_test"][name]["p_holm"]
+        p = "< 0.0001" if p_holm < 1e-4 else number(p_holm)
+        counts = [figures["wins"], rate["ties"], figures["losses"]]
+        rows.append([title(name), *shares(rate), shares(figures["exact"])[1], *counts, p])
+        tones.append(said.get(name, "plain"))
+    heads = ["comparison", "win rate", "95% interval", "exact interval", "won", "tied", "lost", "sign test p"]
+    page.table(heads, rows, tones=tones)
+    for name, over in report["over_seeds"].items():
+        rates = ", ".join(percent(rate) for rate in over["rates"].values())
+        page.text(
+            f"{title(name)}: {percent(over['value'])} over {over['n']} training seeds, 95% interval over "
+            f"seeds and prompts {percent(over['low'])} to {percent(over['high'])}; seed by seed {rates}."
+        )
     beside = [
         [title(name), _at_equal_length(figures), _power(figures), _peeked(figures)]
         for name, figures in report["statistics"].items()
     ]
-    page.table(["comparison", "at equal length", "could have seen", "had one stopped early"], beside)
+    page.table(
+        ["comparison", "win rate at equal length", "these prompts can show", "looked at after every prompt"],
+        beside,
+    )
     marks = [(title(name), r["rate"], r["low"], r["high"]) for name, r in report["win_rate"].items()]
+    marks += [
+        (f"{title(name)}, all seeds", r["value"], r["low"], r["high"])
+        for name, r in report["over_seeds"].items()
+    ]
     low = min([0.4, *(m[2] for m in marks)])
     page.figure(
         plots.intervals(
@@ -58,10 +69,10 @@ def win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
         "Length of the answers. The upright line is the mean; each row has its own height.",
     )
     page.text(
-        "Intervals are percentile bootstrap intervals over prompts (10,000 resamples). They say how much the "
-        "figures would move with other prompts of this kind, not with another training seed or another "
-        "judge. The sign test is exact and two-sided, over prompts, with Holm's correction for several "
-        "comparisons."
+        "The 95% intervals are percentile bootstrap intervals over prompts (10,000 resamples); the exact "
+        "ones never hold the truth less often than in 95%, and are wider. The sign test is exact and "
+        "two-sided, over prompts, with Holm's correction for several comparisons. At equal length: what a "
+        "regression on the difference in length leaves."
     )
 
 
@@ -77,7 +88,7 @@ def _at_equal_length(figures: dict[str, Any]) -> str:
 def _power(figures: dict[str, Any]) -> str:
     """The least win rate that so many prompts show with 80% chance."""
     least = figures["power"]["smallest_rate_exactly"]
-    return "nothing: too few prompts" if least is None else f"a win rate of {percent(least)} or more"
+    return "nothing: too few" if least is None else f"a true win rate from {percent(least)} on"
 
 
 def _peeked(figures: dict[str, Any]) -> str:
@@ -116,9 +127,12 @@ def models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
     known = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
     page.table([heads[i] for i in known], [[row[i] for i in known] for row in rows])
     base, limit = evidence.config.base, evidence.config.generation.max_new_tokens
-    notes = [
-        f"Ended: the share of answers closed by the model itself, within {limit} tokens where it was sampled."
-    ]
+    notes = []
+    if 3 in known:
+        notes.append(
+            f"Ended: the share of answers closed by the model itself, within {limit} tokens where it was "
+            "sampled."
+        )
     if 1 in known:
         notes.append(
             "KL: how far the model has moved from the one it was trained from, estimated on its own samples "
@@ -126,7 +140,8 @@ def models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
         )
     if base:
         notes.append(f"Log-likelihood: nats a token of the answers under the frozen {base}.")
-    page.text(" ".join(notes))
+    if notes:
+        page.text(" ".join(notes))
     moved = [
         (f"{name} from {f['parent']}", f["kl"], f["kl_interval"]["low"], f["kl_interval"]["high"])
         for name, f in report["stages"].items()

@@ -158,7 +158,7 @@ def read_measured(folder: Path) -> dict[str, Measured]:
 def probe_pairs(config: Config) -> list[tuple[str, str]]:
     """(a, b): what a may have lost that b has, for every model against the base and for every comparison."""
     against = [(name, config.base) for name in config.models if config.base not in (None, name)]
-    return list(dict.fromkeys([*((a, str(b)) for a, b in against), *((a, b) for a, b in config.comparisons)]))
+    return list(dict.fromkeys([*((a, str(b)) for a, b in against), *config.pairs()]))
 
 
 def windows(ids: Sequence[int], start: int, window: int) -> list[tuple[list[int], list[int]]]:

@@ -19,24 +19,25 @@ from alignment.data.files import atomic_output, write_records
 from alignment.errors import UserError
 from alignment.evaluation import metrics
 from alignment.evaluation.answers import Answers, Prompt, answer_records, is_file
+from alignment.evaluation.cautions import cautions
 from alignment.evaluation.collect import ANSWERS, KL_SAMPLES, Collected, is_warped
 from alignment.evaluation.cost import cost_figures, write_costs
 from alignment.evaluation.diversity import diversity_report
 from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
-from alignment.evaluation.probe_figures import probe_report, warnings_of
+from alignment.evaluation.probe_figures import probe_report
 from alignment.evaluation.probes import Measured, probe_pairs
-from alignment.evaluation.safety_figures import safety_report, safety_warnings
+from alignment.evaluation.safety_figures import safety_report
 from alignment.evaluation.safety_items import SAFETY
-from alignment.evaluation.statistics import remarks_of
-from alignment.evaluation.verdict import Judged, claim, rate_of, sign_tests
-from alignment.stats import bootstrap_interval
+from alignment.evaluation.seeds import seeds_report
+from alignment.evaluation.statistics import undecided
+from alignment.evaluation.verdict import Judged, claim, claim_over_seeds, rate_of, sign_tests
+from alignment.stats import Interval, WinRate, bootstrap_interval
 
 if TYPE_CHECKING:
     from alignment.evaluation.stage import Config
 
 FORMAT = 1
-FEW_PROMPTS = 100
 
 
 @dataclass
@@ -76,20 +77,19 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
     config, seed = evidence.config, evidence.config.run.seed
     rates = {name: rate_of(judged, seed) for name, judged in evidence.judged.items()}
     tests = sign_tests(evidence.judged)
-    claims = {
-        name: claim(*_names(judged), rates[name], tests[name]["p_holm"], len(evidence.prompts), len(rates))
+    statistics = {
+        name: statistics_of(judged, evidence.collected.answers, seed)
         for name, judged in evidence.judged.items()
     }
+    seeds = seeds_report(config, evidence.judged, seed)
     report: dict[str, Any] = {
         "format": FORMAT,
-        "verdict": [{"comparison": name, **c._asdict()} for name, c in claims.items()],
+        "verdict": _verdicts(config, len(evidence.prompts), rates, tests, statistics, seeds),
         "warnings": [],
         "win_rate": {name: rate._asdict() for name, rate in rates.items()},
         "sign_test": tests,
-        "statistics": {
-            name: statistics_of(judged, evidence.collected.answers, seed)
-            for name, judged in evidence.judged.items()
-        },
+        "statistics": statistics,
+        "over_seeds": seeds,
         "slices": slices_of(evidence.judged, evidence.prompts, seed),
         "contamination": contamination_of(config.models, evidence.prompts),
         "diversity": diversity_report(evidence.ordered, seed),
@@ -113,7 +113,7 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         report["reward_model"] = {"accuracy": read_accuracy(config.reward_run)}
         report["stages"]["reward"] = {"seconds": read_run(config.reward_run)["seconds"], "kl": None}
     report["stages"]["evaluate"] = {"seconds": round(seconds, 3), "kl": None}
-    report["warnings"] = _warnings(report, config)
+    report["warnings"] = cautions(report, config)
     report["config"] = config.model_dump(mode="json")
     report["lineage"] = {name: lineage(path) for name, path in config.models.items()}
     return report
@@ -125,8 +125,29 @@ def _text_metrics(evidence: Evidence, seed: int) -> dict[str, Any] | None:
         return None
     from alignment.evaluation.text_metrics import text_report
 
-    pairs = [(a, b) for a, b in evidence.config.comparisons]
-    return text_report(evidence.prompts, evidence.ordered, pairs, seed)
+    return text_report(evidence.prompts, evidence.ordered, evidence.config.pairs(), seed)
+
+
+def _verdicts(
+    config: Config,
+    prompts: int,
+    rates: dict[str, WinRate],
+    tests: dict[str, Any],
+    statistics: dict[str, Any],
+    seeds: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """What may be concluded of each comparison of the config, in words."""
+    found = []
+    for a, b in config.comparisons:
+        name = f"{a}_vs_{b}"
+        if name in seeds:
+            over = Interval(*(seeds[name][key] for key in ("value", "low", "high", "n")))
+            said = claim_over_seeds(a, b, over, list(seeds[name]["rates"].values()), prompts)
+        else:
+            enough = undecided(a, b, {**statistics[name], "win_rate": rates[name]._asdict()})
+            said = claim(a, b, rates[name], tests[name]["p_holm"], prompts, len(rates), enough)
+        found.append({"comparison": name, **said._asdict()})
+    return found
 
 
 def _other(evidence: Evidence, opinion: Opinion, seed: int) -> dict[str, Any]:
@@ -275,101 +296,6 @@ def _controls(evidence: Evidence) -> dict[str, Any]:
         "log_likelihood": falls,
         "reward_on_shuffled_labels": read_accuracy(config.reward_control) if config.reward_control else None,
     }
-
-
-def _warnings(report: dict[str, Any], config: Config) -> list[str]:
-    """What a reader must know before trusting the verdict, one sentence each."""
-    found = []
-    controls, n = report["controls"], report["prompts"]["n"]
-    if n < FEW_PROMPTS:
-        found.append(
-            f"Only {n} prompts: intervals are wide, and bootstrap intervals of so few are too narrow."
-        )
-    if report["prompts"]["repeated"]:
-        found.append(
-            f"{report['prompts']['repeated']} repeated prompts were left out; each prompt counts once."
-        )
-    for name, fall in controls["log_likelihood"].items():
-        if fall["flagged"]:
-            found.append(
-                f"The answers of {name} are {-fall['value']:.2f} nats a token less likely under "
-                f"{config.base} than those of {fall['against']}: it may have left plain language to please "
-                "the judge. Read the samples."
-            )
-    for a, b in config.comparisons:
-        name = f"{a}_vs_{b}"
-        rate = report["win_rate"][name]
-        shuffled = controls["shuffled_prompts"].get(name)
-        if shuffled and rate["low"] > 0.5 and shuffled["rate"] >= rate["low"]:
-            found.append(
-                f"{a} beats {b} almost as often ({100 * shuffled['rate']:.0f}%) when answers are judged "
-                "against other prompts: the win may have little to do with what was asked."
-            )
-        found += remarks_of(a, b, {**report["statistics"][name], "win_rate": rate})
-        length = controls["length"][name]
-        if rate["low"] > 0.5 and length["low"] > 0 and (length["longer_won"] or 0) >= 0.75:
-            found.append(
-                f"Length may explain the win of {a} over {b}: its answers are {length['value']:.1f} words "
-                f"longer, and the longer answer won {100 * length['longer_won']:.0f}% of the time."
-            )
-    for name, held in report["contamination"].items():
-        if held["prompts"]:
-            found.append(
-                f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that "
-                f"{name} was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
-            )
-    stages = report["stages"]
-    cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
-    if max(cut.values()) > 0.5:
-        found.append(
-            f"Many answers were cut off before their end ({_shares(cut, 0.5)}); generation.max_new_tokens is "
-            f"{config.generation.max_new_tokens}, raise it to judge whole ones."
-        )
-    empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
-    if max(empty.values()) > 0.0:
-        found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
-    looping = {name: f["repetitive"]["value"] for name, f in report["diversity"].items()}
-    if max(looping.values()) > 0.05:
-        found.append(f"Some answers say the same thing again and again ({_shares(looping, 0.05)}).")
-    found += warnings_of(report["probes"]) + safety_warnings(report["safety"])
-    found += _of_judges(report)
-    chance = controls["reward_on_shuffled_labels"]
-    real = report.get("reward_model", {}).get("accuracy")
-    # Labels turned round by lot leave some signal by chance, and a model follows it.
-    allowed = (real["value"] - 0.5) / 2 if real else 0.0
-    if chance and not chance["low"] <= 0.5 <= chance["high"] and abs(chance["value"] - 0.5) > allowed:
-        found.append(
-            f"A reward model trained on shuffled labels reaches {chance['value']:.2f}, not one half: "
-            "something besides the preference gives the label away."
-        )
-    return found
-
-
-def _of_judges(report: dict[str, Any]) -> list[str]:
-    """How judges behaved, where it matters for what they say."""
-    found = []
-    for judge in (report["judge"], *report["other_judges"]):
-        name, position = judge["name"], judge.get("position")
-        if position and position["always"]:
-            found.append(
-                f"The judge {name} always chose the answer shown {position['always']}: it looks at the "
-                "place, not at the answers, and its verdict says nothing."
-            )
-        elif position and position["biased"]:
-            found.append(
-                f"The judge {name} chose the answer shown first {100 * position['value']:.0f}% of the time; "
-                f"{judge['changed_with_order']} verdicts changed with the order and count as ties."
-            )
-        if judge.get("unread"):
-            found.append(
-                f"{judge['unread']} of {judge['asked']} replies of the judge {name} hold no verdict that "
-                "could be read; their comparisons count nowhere."
-            )
-    return found
-
-
-def _shares(rates: dict[str, float], above: float) -> str:
-    return ", ".join(f"{name} {100 * rate:.1f}%" for name, rate in rates.items() if rate > above)
 
 
 def _seconds(path: str) -> float | None:

@@ -104,7 +104,7 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
         folder=run_dir.dir / "parts",
         visit=visit,
     )
-    pairs = [(a, b) for a, b in config.comparisons]
+    pairs = config.pairs()
     opinions = [opinion(one, prompts, pairs, collected.answers) for one in judges]
     control = {}
     if len(prompts) > 1 and hasattr(judges[0], "scores"):  # costs nothing with scores, and asks nobody again

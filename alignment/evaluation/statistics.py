@@ -33,6 +33,7 @@ from alignment.stats.intervals import group_sums
 
 FORMAT = 1
 LOOKS = 100  # points of the confidence sequence that are kept
+FEW = 20  # prompts won or lost, below which a bootstrap interval may be too narrow
 
 
 def comparison_figures(
@@ -77,7 +78,7 @@ def comparison_figures(
         "length_controlled": _for_length(won, names, lengths_a, lengths_b, raw, seed),
         "power": power_figures(count, (count - wins - losses) / count, raw.rate),
         "sequential": _sequential(sums / sizes, seed),
-        "over_seeds": None if seeds is None else _over_seeds(won, names, np.asarray(seeds), seed),
+        "over_seeds": None if seeds is None else over_seeds(won, names, np.asarray(seeds), seed),
     }
 
 
@@ -136,32 +137,55 @@ def power_figures(prompts: int, ties: float, rate: float) -> dict[str, Any]:
 
 
 def remarks_of(a: str, b: str, figures: dict[str, Any]) -> list[str]:
-    """What a reader must know of the figures, a sentence each: power where nothing was found, and length."""
-    found = []
-    rate, power, controlled = figures["win_rate"], figures["power"], figures["length_controlled"]
-    if rate["low"] <= 0.5 <= rate["high"]:
-        if power["smallest_rate_exactly"] is None:
-            text = f"{power['prompts']:,} prompts are too few to tell {a} from {b}, however good either is"
-        else:
-            text = (
-                f"With {power['prompts']:,} prompts, {100 * power['ties']:.0f}% of them ties, a difference "
-                f"between {a} and {b} is found with 80% chance only from a win rate of "
-                f"{100 * power['smallest_rate_exactly']:.1f}% on"
-            )
-        if power["needed"] is not None:
-            text += (
-                f"; if the measured {100 * rate['rate']:.1f}% were true, it would take {power['needed']:,}"
-            )
-        found.append(text + ".")
-    if controlled is not None and controlled["explains_the_result"]:
-        longer = "longer" if controlled["length_effect"]["value"] > 0 else "shorter"
-        found.append(
-            f"Length may explain the result of {a} against {b}: the judge prefers {longer} answers, and at "
-            f"equal length the win rate is {100 * controlled['rate']:.1f}%, 95% interval "
-            f"{100 * controlled['low']:.1f}% to {100 * controlled['high']:.1f}%, instead of "
-            f"{100 * rate['rate']:.1f}%."
+    """What a reader must know of the figures, a sentence each: power where nothing was found, rates near the
+    ends, and length."""
+    told = (undecided(a, b, figures), near_the_end(a, b, figures), by_length(a, b, figures))
+    return [sentence for sentence in told if sentence]
+
+
+def undecided(a: str, b: str, figures: dict[str, Any]) -> str | None:
+    """What so many prompts could have shown, where they show nothing."""
+    rate, power = figures["win_rate"], figures["power"]
+    if not rate["low"] <= 0.5 <= rate["high"]:
+        return None
+    if power["smallest_rate_exactly"] is None:
+        text = f"{power['prompts']:,} prompts are too few to tell {a} from {b}, however good either is"
+    else:
+        text = (
+            f"With {power['prompts']:,} prompts, {100 * power['ties']:.0f}% of them ties, a difference "
+            f"between {a} and {b} is found with 80% chance only from a win rate of "
+            f"{100 * power['smallest_rate_exactly']:.1f}% on"
         )
-    return found
+    if power["needed"] is not None:
+        text += f"; if the measured {100 * rate['rate']:.1f}% were true, it would take {power['needed']:,}"
+    return text + "."
+
+
+def near_the_end(a: str, b: str, figures: dict[str, Any]) -> str | None:
+    """Where one side won next to nothing: a bootstrap has little to draw from there."""
+    prompts, exact = figures["prompts"], figures["exact"]
+    least = min(prompts["wins"], prompts["losses"])
+    if least >= FEW or 0.1 < figures["win_rate"]["rate"] < 0.9:
+        return None
+    lost = "lost" if prompts["losses"] == least else "won"
+    return (
+        f"{a} {lost} only {least} of {prompts['n']:,} prompts against {b}: so near the end the 95% interval "
+        f"may be too narrow, and the exact one is {100 * exact['low']:.1f}% to {100 * exact['high']:.1f}%."
+    )
+
+
+def by_length(a: str, b: str, figures: dict[str, Any]) -> str | None:
+    """Where the difference is gone at equal length."""
+    rate, controlled = figures["win_rate"], figures["length_controlled"]
+    if controlled is None or not controlled["explains_the_result"]:
+        return None
+    longer = "longer" if controlled["length_effect"]["value"] > 0 else "shorter"
+    return (
+        f"Length may explain the result of {a} against {b}: the judge prefers {longer} answers, and at "
+        f"equal length the win rate is {100 * controlled['rate']:.1f}%, 95% interval "
+        f"{100 * controlled['low']:.1f}% to {100 * controlled['high']:.1f}%, instead of "
+        f"{100 * rate['rate']:.1f}%."
+    )
 
 
 def _for_length(
@@ -196,9 +220,13 @@ def _sequential(values: NDArray[np.float64], seed: int) -> dict[str, Any]:
     return {**columns, "decided_at": decided_at(ordered)}
 
 
-def _over_seeds(
+def over_seeds(
     won: NDArray[np.float64], names: NDArray[Any], seeds: NDArray[Any], seed: int
 ) -> dict[str, Any]:
+    """{value, low, high, n}: the mean of outcomes with an interval over the n seeds and the prompts.
+
+    All (rows,). Raises ValueError where a seed lacks a prompt.
+    """
     _, column = np.unique(names, return_inverse=True)
     _, row = np.unique(seeds, return_inverse=True)
     shape = (int(row.max()) + 1, int(column.max()) + 1)

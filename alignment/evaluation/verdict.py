@@ -9,7 +9,11 @@ import numpy as np
 
 from alignment.evaluation.answers import Answers, Prompt
 from alignment.evaluation.judges import Judge
-from alignment.stats import WinRate, holm, sign_test, win_rate
+from alignment.stats import Interval, WinRate, holm, sign_test, win_rate
+
+Tone = Literal["good", "bad", "unsure"]
+ERROR = 0.05  # a verdict may be wrong so often
+ENOUGH_SEEDS = 10
 
 
 class Judged(NamedTuple):
@@ -34,7 +38,7 @@ class Claim(NamedTuple):
 
     text: str
     detail: str
-    tone: Literal["good", "bad", "unsure"]
+    tone: Tone
 
 
 def compare(
@@ -100,23 +104,71 @@ def sign_tests(comparisons: Mapping[str, Sequence[Judged]]) -> dict[str, dict[st
     }
 
 
-def claim(a: str, b: str, rate: WinRate, p_holm: float, prompts: int, comparisons: int) -> Claim:
-    """The sentence for a comparison: better, worse, or not to be told, by whether the interval holds 1/2."""
+def claim(
+    a: str, b: str, rate: WinRate, p_holm: float, prompts: int, comparisons: int, enough: str | None = None
+) -> Claim:
+    """The sentences for a comparison: better, worse, or not to be told, how sure, and on what that rests.
+
+    Better or worse needs both: an interval on one side of 1/2, and p (corrected for all comparisons) below
+    5%.
+    enough: what the prompts could have shown, where they show nothing.
+    """
     share, low, high = (f"{100 * v:.0f}%" for v in (rate.rate, rate.low, rate.high))
+    interval = f"(95% interval {low} to {high})"
+    better = "better" if rate.rate > 0.5 else "worse"
+    only = "" if rate.rate > 0.5 else "only "
+    decided = not rate.low <= 0.5 <= rate.high
+    if decided and p_holm < ERROR:
+        text = f"{a} is {better} than {b}: the judge prefers it in {only}{share} of comparisons {interval}."
+        tone: Tone = "good" if rate.rate > 0.5 else "bad"
+        enough = f"{prompts:,} prompts were enough to tell."
+    elif decided:
+        text = (
+            f"{a} looks {better} than {b}, but that may be chance: the judge prefers it in {only}{share} of "
+            f"comparisons {interval}."
+        )
+        tone, enough = "unsure", f"{prompts:,} prompts were not enough to be sure."
+    else:
+        text = (
+            f"Whether {a} is better than {b} cannot be told: the judge prefers it in {share} of comparisons, "
+            f"and the 95% interval, {low} to {high}, holds one half."
+        )
+        tone = "unsure"
+    rests = _rests_on(rate, prompts)
+    return Claim(text, " ".join([_how_sure(p_holm, comparisons), *([enough] if enough else []), rests]), tone)
+
+
+def claim_over_seeds(a: str, b: str, over: Interval, rates: Sequence[float], prompts: int) -> Claim:
+    """The sentences for a recipe that was trained with several seeds; rates: of each seed."""
+    share, low, high = (f"{100 * v:.0f}%" for v in (over.value, over.low, over.high))
+    measured = (
+        f"over {over.n} training seeds the judge prefers it in {share} of comparisons (95% interval over "
+        f"seeds and prompts {low} to {high})."
+    )
+    seeds = ", ".join(f"{100 * rate:.0f}%" for rate in rates)
+    detail = f"Seed by seed: {seeds}; {prompts:,} prompts."
+    if over.n < ENOUGH_SEEDS:
+        detail += (
+            " An interval from so few seeds is somewhat too narrow where seeds differ clearly: it holds the "
+            "truth in about 77% of cases with three seeds, in 90% with five."
+        )
+    if over.low > 0.5:
+        return Claim(f"{a} is better than {b}: {measured}", detail, "good")
+    if over.high < 0.5:
+        return Claim(f"{a} is worse than {b}: {measured}", detail, "bad")
+    return Claim(f"Whether {a} is better than {b} cannot be told: {measured}", detail, "unsure")
+
+
+def _how_sure(p_holm: float, comparisons: int) -> str:
+    corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
+    odds = "fewer than 1 of 10,000" if p_holm < 1e-4 else f"{100 * p_holm:.2g} of 100"
+    return (
+        "How sure: if both were equally good, so uneven a split of the prompts or a more uneven one would "
+        f"come up by chance in {odds} evaluations (exact sign test{corrected})."
+    )
+
+
+def _rests_on(rate: WinRate, prompts: int) -> str:
     answers = "" if rate.n == prompts else f" with {rate.n:,} comparisons"
     ties = {0: "no ties", 1: "1 tie, counted as half"}.get(rate.ties, f"{rate.ties:,} ties, counted as half")
-    corrected = f" (corrected for {comparisons} comparisons)" if comparisons > 1 else ""
-    p = "p < 0.0001" if p_holm < 1e-4 else f"p = {p_holm:.2g}"
-    detail = f"{prompts:,} prompts{answers}, {ties}; exact sign test {p}{corrected}."
-    interval = f"(95% interval {low} to {high})"
-    if rate.low > 0.5:
-        text = f"{a} is better than {b}: the judge prefers it in {share} of comparisons {interval}."
-        return Claim(text, detail, "good")
-    if rate.high < 0.5:
-        text = f"{a} is worse than {b}: the judge prefers it in only {share} of comparisons {interval}."
-        return Claim(text, detail, "bad")
-    text = (
-        f"Whether {a} is better than {b} cannot be told: the judge prefers it in {share} of comparisons, "
-        f"and the 95% interval, {low} to {high}, holds one half."
-    )
-    return Claim(text, detail, "unsure")
+    return f"{prompts:,} prompts{answers}, {ties}."

@@ -79,6 +79,7 @@ def test_each_goes_on_from_its_own_answer_and_an_interrupted_one_from_where_it_w
 
     models = {"sft": make_toy_model(tmp_path / "sft", 1), "base": toy_model}
     more: dict[str, Any] = {"parents": {"sft": "base"}, "base": "base", "samples_per_prompt": 2}
+    more["latency_prompts"] = 0
     real, asked = generation.generate, []
 
     def generate(model: Any, tokenizer: Any, prompts: list, *rest: Any, **named: Any) -> Any:

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from alignment.data.files import write_records
 from alignment.data.records import Completion, Message, Record, Source
 from alignment.evaluation import stage
+from alignment.evaluation.judges import Verdict
 
 LONG = "Please explain in a few plain words why the moon seems to follow a car at night, number"
 
@@ -56,9 +59,8 @@ def test_statistics_beside_the_win_rate(tmp_path: Path) -> None:
     assert (figures["wins"], figures["losses"], figures["ties"]) == (15, 15, 0)
     assert figures["exact"]["low"] < report["win_rate"]["ours_vs_base"]["rate"] < figures["exact"]["high"]
     assert figures["sequential"]["decided_at"] is None
-    assert any(
-        "is found with 80% chance only from a win rate of" in warning for warning in report["warnings"]
-    )
+    (verdict,) = report["verdict"]
+    assert "is found with 80% chance only from a win rate of" in verdict["detail"]
     page = (tmp_path / "run/report.html").read_text()
     assert "at equal length" in page
     assert "not decided" in page
@@ -100,3 +102,47 @@ def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
     assert found["dpo"]["ids"][1].startswith("long")
     missing = [Path(file).name for file in found["dpo"]["missing"]]
     assert missing == ["gone-dpo.jsonl", "gone-sft.jsonl"]
+
+
+def test_a_recipe_trained_with_several_seeds(tmp_path: Path) -> None:
+    """Three seeds of ours against base: the verdict is over seeds and prompts, each seed has a win rate."""
+    records = []
+    for i in range(40):
+        texts = {f"ours-{k}": "word " * (3 if (i * 7 + k) % 10 < 5 + k else 1) for k in range(3)}
+        completions = [
+            Completion(content=text, source=Source("model", name)) for name, text in texts.items()
+        ] + [Completion(content="word word", source=Source("model", "base"))]
+        records.append(Record([Message("user", f"q {i}")], id=f"q{i}", completions=completions))
+    file = tmp_path / "answers.jsonl"
+    write_records(file, records)
+    names = [f"ours-{k}" for k in range(3)]
+    values = {
+        "models": dict.fromkeys([*names, "base"], str(file)), "seeds": {"ours": names},
+        "comparisons": [["ours", "base"], ["ours-2", "base"]], "prompts": [str(file)],
+        "judge": {"kind": "program"}, "run": {"dir": str(tmp_path / "run")},
+    }  # fmt: skip
+
+    class Longer:
+        name, statement = "length", "The longer answer wins."
+
+        def __call__(self, prompts: Any, a: Any, b: Any) -> list[Verdict]:
+            return [Verdict(float(len(x.text) > len(y.text))) for x, y in zip(a, b, strict=True)]
+
+    report = stage.run(stage.Config.model_validate(values), judge=Longer())["metrics"]
+    assert list(report["win_rate"]) == ["ours-0_vs_base", "ours-1_vs_base", "ours-2_vs_base"]
+    assert [verdict["comparison"] for verdict in report["verdict"]] == ["ours_vs_base", "ours-2_vs_base"]
+    over = report["over_seeds"]["ours_vs_base"]
+    assert over["rates"] == pytest.approx({f"ours-{k}_vs_base": 0.5 + k / 10 for k in range(3)})
+    assert (over["value"], over["n"], over["prompts"]) == (pytest.approx(0.6), 3, 40)
+    assert over["low"] < report["win_rate"]["ours-1_vs_base"]["low"] + 0.1
+    assert "over 3 training seeds" in report["verdict"][0]["text"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "another training seed; all others cover other prompts alone" in page
+    for changes, message in [
+        ({"seeds": {"ours": ["ours-0"]}}, "two different models"),
+        ({"seeds": {"base": names}}, "a model's name too"),
+        ({"seeds": {"ours": ["ours-0", "none"]}}, "'none' is not under models"),
+        ({"seeds": {"ours": names, "old": names[:2]}, "comparisons": [["ours", "old"]]}, "as many of both"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            stage.Config.model_validate(values | changes)

@@ -13,8 +13,16 @@ from alignment.evaluation import metrics
 from alignment.evaluation.answers import Answer, Prompt, prompt_key
 from alignment.evaluation.judges import ScoreJudge, program_judge
 from alignment.evaluation.likelihood import LogProb
-from alignment.evaluation.verdict import claim, compare, rate_of, shuffled, sign_tests, signs_of
-from alignment.stats import WinRate
+from alignment.evaluation.verdict import (
+    claim,
+    claim_over_seeds,
+    compare,
+    rate_of,
+    shuffled,
+    sign_tests,
+    signs_of,
+)
+from alignment.stats import Interval, WinRate
 
 
 def prompts(n: int) -> list[Prompt]:
@@ -125,9 +133,29 @@ def test_claims_in_words(rate: WinRate, tone: str, words: str) -> None:
 def test_detail_says_ties_and_correction() -> None:
     said = claim("a", "b", WinRate(0.7, 0.6, 0.8, 400, 12), 1e-9, 200, 3)
     assert said.detail == (
-        "200 prompts with 400 comparisons, 12 ties, counted as half; "
-        "exact sign test p < 0.0001 (corrected for 3 comparisons)."
+        "How sure: if both were equally good, so uneven a split of the prompts or a more uneven one would "
+        "come up by chance in fewer than 1 of 10,000 evaluations (exact sign test, corrected for 3 "
+        "comparisons). 200 prompts were enough to tell. 200 prompts with 400 comparisons, 12 ties, counted "
+        "as half."
     )
+
+
+def test_a_win_that_the_correction_takes_away_is_not_sure() -> None:
+    said = claim("a", "b", WinRate(0.6, 0.51, 0.69, 100, 0), 0.12, 100, 3)
+    assert said.tone == "unsure"
+    assert said.text.startswith("a looks better than b, but that may be chance")
+    assert "12 of 100 evaluations" in said.detail
+    assert "100 prompts were not enough to be sure" in said.detail
+    assert "looks worse" in claim("a", "b", WinRate(0.4, 0.31, 0.49, 100, 0), 0.12, 100, 3).text
+
+
+def test_several_seeds_of_a_recipe_speak_together() -> None:
+    said = claim_over_seeds("dpo", "sft", Interval(0.62, 0.53, 0.7, 3), [0.58, 0.61, 0.67], 200)
+    assert said.text.startswith("dpo is better than sft: over 3 training seeds the judge prefers it in 62%")
+    assert "Seed by seed: 58%, 61%, 67%; 200 prompts." in said.detail
+    assert "too narrow" in said.detail
+    assert "too narrow" not in claim_over_seeds("a", "b", Interval(0.6, 0.5, 0.7, 12), [0.6] * 12, 9).detail
+    assert claim_over_seeds("a", "b", Interval(0.6, 0.5, 0.7, 12), [0.6] * 12, 9).tone == "unsure"
 
 
 def test_kl_is_the_mean_of_summed_log_ratios() -> None:

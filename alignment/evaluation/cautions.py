@@ -1,0 +1,110 @@
+"""What a reader of a report must know before relying on its verdict, one sentence each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alignment.evaluation.probe_figures import warnings_of
+from alignment.evaluation.safety_figures import safety_warnings
+from alignment.evaluation.statistics import by_length, near_the_end
+
+if TYPE_CHECKING:
+    from alignment.evaluation.stage import Config
+
+FEW_PROMPTS = 100
+
+
+def cautions(report: dict[str, Any], config: Config) -> list[str]:
+    """What a reader must know before trusting the verdict, one sentence each."""
+    found = []
+    controls, n = report["controls"], report["prompts"]["n"]
+    if n < FEW_PROMPTS:
+        found.append(
+            f"Only {n} prompts: intervals are wide, and bootstrap intervals of so few are too narrow."
+        )
+    if report["prompts"]["repeated"]:
+        found.append(
+            f"{report['prompts']['repeated']} repeated prompts were left out; each prompt counts once."
+        )
+    for name, fall in controls["log_likelihood"].items():
+        if fall["flagged"]:
+            found.append(
+                f"The answers of {name} are {-fall['value']:.2f} nats a token less likely under "
+                f"{config.base} than those of {fall['against']}: it may have left plain language to please "
+                "the judge. Read the samples."
+            )
+    for a, b in config.pairs():
+        name = f"{a}_vs_{b}"
+        rate = report["win_rate"][name]
+        shuffled = controls["shuffled_prompts"].get(name)
+        if shuffled and rate["low"] > 0.5 and shuffled["rate"] >= rate["low"]:
+            found.append(
+                f"{a} beats {b} almost as often ({100 * shuffled['rate']:.0f}%) when answers are judged "
+                "against other prompts: the win may have little to do with what was asked."
+            )
+        figures = {**report["statistics"][name], "win_rate": rate}
+        found += [told for told in (near_the_end(a, b, figures), by_length(a, b, figures)) if told]
+        length = controls["length"][name]
+        if rate["low"] > 0.5 and length["low"] > 0 and (length["longer_won"] or 0) >= 0.75:
+            found.append(
+                f"Length may explain the win of {a} over {b}: its answers are {length['value']:.1f} words "
+                f"longer, and the longer answer won {100 * length['longer_won']:.0f}% of the time."
+            )
+    for name, held in report["contamination"].items():
+        if held["prompts"]:
+            found.append(
+                f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that "
+                f"{name} was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
+            )
+    stages = report["stages"]
+    cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
+    if max(cut.values()) > 0.5:
+        found.append(
+            f"Many answers were cut off before their end ({_shares(cut, 0.5)}); generation.max_new_tokens is "
+            f"{config.generation.max_new_tokens}, raise it to judge whole ones."
+        )
+    empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
+    if max(empty.values()) > 0.0:
+        found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")
+    looping = {name: f["repetitive"]["value"] for name, f in report["diversity"].items()}
+    if max(looping.values()) > 0.05:
+        found.append(f"Some answers say the same thing again and again ({_shares(looping, 0.05)}).")
+    found += warnings_of(report["probes"]) + safety_warnings(report["safety"])
+    found += _of_judges(report)
+    chance = controls["reward_on_shuffled_labels"]
+    real = report.get("reward_model", {}).get("accuracy")
+    # Labels turned round by lot leave some signal by chance, and a model follows it.
+    allowed = (real["value"] - 0.5) / 2 if real else 0.0
+    if chance and not chance["low"] <= 0.5 <= chance["high"] and abs(chance["value"] - 0.5) > allowed:
+        found.append(
+            f"A reward model trained on shuffled labels reaches {chance['value']:.2f}, not one half: "
+            "something besides the preference gives the label away."
+        )
+    return found
+
+
+def _of_judges(report: dict[str, Any]) -> list[str]:
+    """How judges behaved, where it matters for what they say."""
+    found = []
+    for judge in (report["judge"], *report["other_judges"]):
+        name, position = judge["name"], judge.get("position")
+        if position and position["always"]:
+            found.append(
+                f"The judge {name} always chose the answer shown {position['always']}: it looks at the "
+                "place, not at the answers, and its verdict says nothing."
+            )
+        elif position and position["biased"]:
+            found.append(
+                f"The judge {name} chose the answer shown first {100 * position['value']:.0f}% of the time; "
+                f"{judge['changed_with_order']} verdicts changed with the order and count as ties."
+            )
+        if judge.get("unread"):
+            found.append(
+                f"{judge['unread']} of {judge['asked']} replies of the judge {name} hold no verdict that "
+                "could be read; their comparisons count nowhere."
+            )
+    return found
+
+
+def _shares(rates: dict[str, float], above: float) -> str:
+    return ", ".join(f"{name} {100 * rate:.1f}%" for name, rate in rates.items() if rate > above)
