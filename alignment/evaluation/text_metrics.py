@@ -19,6 +19,7 @@ from datasets import Features, Value
 from datasets import Sequence as ListOf
 from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenize import tokenize
 from sacrebleu.metrics import BLEU, CHRF
 
 from alignment.evaluation.answers import Answer, Answers, Prompt
@@ -26,7 +27,7 @@ from alignment.evaluation.matching import exact_match, token_f1
 from alignment.stats.intervals import resampled_sums
 
 Floats = NDArray[np.float64]
-MOST = 1_000  # prompts that are looked at; ROUGE-L takes the product of two lengths for each answer
+MOST = 1_000  # prompts that are looked at
 RESAMPLES = 2_000
 
 
@@ -67,9 +68,13 @@ class Rouge(TextMetric):
     source = "Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries; google-research/rouge"
 
     def statistics(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
-        scorer = RougeScorer(list(self.keys), use_stemmer=False)
-        rows = [scorer.score_multi(list(r), p) for p, r in zip(predictions, references, strict=True)]
-        return np.array([[row[key].fmeasure for key in self.keys] for row in rows])
+        scorer = RougeScorer(["rouge1", "rouge2"], use_stemmer=False)
+        rows = []
+        for text, several in zip(predictions, references, strict=True):
+            found = scorer.score_multi(list(several), text)
+            longest = max(_rouge_l(reference, text) for reference in several)
+            rows.append([found["rouge1"].fmeasure, found["rouge2"].fmeasure, longest])
+        return np.array(rows)
 
 
 class Bleu(TextMetric):
@@ -207,6 +212,27 @@ def _signatures() -> dict[str, str]:
 
 def _bleu() -> BLEU:
     return BLEU(force=True)  # answers may well end in " ."; that is no mistake here
+
+
+def _rouge_l(reference: str, text: str) -> float:
+    """The F-measure of the longest common subsequence of words, as rouge_score's, but in milliseconds less.
+
+    Bits of one integer are the places of the reference (Hyyrö 2004, Bit-parallel LCS-length computation
+    revisited); rouge_score fills a table of the product of both lengths in Python, 0.1 s for 500 words.
+    """
+    wanted, found = tokenize(reference, None), tokenize(text, None)
+    if not wanted or not found:
+        return 0.0
+    places: dict[str, int] = {}
+    for at, word in enumerate(wanted):
+        places[word] = places.get(word, 0) | 1 << at
+    whole = (1 << len(wanted)) - 1
+    row = whole
+    for word in found:
+        met = row & places.get(word, 0)
+        row = (row + met) | (row - met)
+    common = (~row & whole).bit_count()
+    return 2.0 * common / (len(wanted) + len(found))
 
 
 def _sacrebleu_statistics(

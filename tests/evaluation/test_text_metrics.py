@@ -117,6 +117,17 @@ def test_a_follow_up_is_held_against_its_own_reference() -> None:
     assert text_report(prompts, answers, [])["models"]["m"]["exact_match"]["value"] == 1.0
 
 
+@settings(max_examples=50)
+@given(*(st.lists(st.sampled_from(["a", "b", "c", "d!"]), max_size=90).map(" ".join) for _ in range(2)))
+def test_rouge_l_is_rouge_scores(reference: str, text: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    from alignment.evaluation.text_metrics import _rouge_l
+
+    expected = RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure
+    assert _rouge_l(reference, text) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_self_bleu_is_sacrebleus_with_all_others_as_references(seed: int) -> None:
     from sacrebleu.metrics import BLEU
