@@ -139,6 +139,10 @@ def verdicts(
             f"{f['p_holm']:.2g}",
         )
     Console(stderr=True).print(table)
+    changes = [change for probe in result["probes"].values() for change in probe["pairs"].values()]
+    for change in changes:
+        if not change["forgotten"]:  # those are remarks
+            print(change["text"], file=sys.stderr)
     for remark in result["remarks"]:
         print(f"note: {remark}", file=sys.stderr)
     print(json.dumps(result, indent=2, ensure_ascii=False))

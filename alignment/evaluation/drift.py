@@ -24,7 +24,7 @@ from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts
 from alignment.stats import Interval, paired_difference
 
 if TYPE_CHECKING:
-    from alignment.evaluation.probes import Measured
+    from alignment.evaluation.probe_rows import Measured
 
 FORMAT = 1
 WORSE = 3  # the exit code of `alignkit evaluate drift`
@@ -208,7 +208,7 @@ def _of_probes(
     """The shares of probes that both runs have, turned so that more is better, and perplexities."""
     if not all((Path(run.folder) / "probes").is_dir() for run in (baseline, new)):
         return [], []
-    from alignment.evaluation.probes import read_measured
+    from alignment.evaluation.probe_rows import read_measured
 
     runs = [read_measured(Path(run.folder)) for run in (baseline, new)]
     shares, other = [], []

@@ -16,7 +16,7 @@ import msgspec
 
 from alignment.data.files import atomic_output
 from alignment.errors import UserError
-from alignment.evaluation.probes import SETTINGS, Measured, Row
+from alignment.evaluation.probe_rows import SETTINGS, Measured, Row
 
 # A task has several metrics; the first of these that it has is the one that is compared.
 METRICS = ("acc_norm", "acc", "exact_match", "em", "pass@1", "f1", "rouge1", "bleu")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from alignment.evaluation.matching import RULES, token_f1
-from alignment.evaluation.probes import Measured, Row
+from alignment.evaluation.probe_rows import Measured, Row
 from alignment.stats import (
     bootstrap_interval,
     holm,

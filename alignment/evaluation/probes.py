@@ -1,16 +1,14 @@
 """Probes: every model here is measured on sets of items, while it is in memory for the rest of the work.
 
-    RUN/probes/PROBE/probe.json    the probe's settings, and how many items it has
-                     MODEL.jsonl   a row an item: all that the figures are computed from
-
-A model's rows appear when it has done the whole probe, so that a stopped evaluation goes on behind the last.
+What comes of it lies in RUN/probes (see probe_rows.py). A model's rows appear when it has done the whole
+probe, so that a stopped evaluation goes on behind the last.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +30,13 @@ from alignment.evaluation.likelihood import (
     start_ids,
 )
 from alignment.evaluation.probe_items import read_items
+from alignment.evaluation.probe_rows import SETTINGS, Row, read_rows, write_rows
 from alignment.evaluation.safety_items import SAFETY, read_safety
 from alignment.evaluation.sampled import asked_answers, sample_answers
 
-SETTINGS = "probe.json"
 WRITTEN = ("exact_match", "xstest")  # kinds whose answers the model writes
 LIKELIHOODS = ("bbq", "crows_pairs", "truthfulqa")
 PLAIN = "Question: {question}\nAnswer:"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,6 @@ class Probe:
     def settings(self) -> dict[str, Any]:
         section = self.section.model_dump(mode="json")
         return {**section, "items": len(self.items), "repeated": self.repeated}
-
-
-@dataclass
-class Measured:
-    """A probe as it lies on disk: its settings, and the rows of each model that was measured."""
-
-    settings: dict[str, Any]
-    rows: dict[str, list[Row]] = field(default_factory=dict)
 
 
 def read_probes(sections: Mapping[str, ProbeSection]) -> list[Probe]:
@@ -106,7 +95,7 @@ def probe_model(
                     count,
                 )
                 rows = _answer_rows(probe, answers)
-        _write(file, rows)
+        write_rows(file, rows)
 
 
 def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> None:
@@ -124,7 +113,7 @@ def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> No
             if is_file(path):
                 earlier = Path(path).parent / "probes" / probe.name
                 if (earlier / f"{name}.jsonl").is_file() and _same(earlier / SETTINGS, probe):
-                    _write(file, _read(earlier / f"{name}.jsonl"))
+                    write_rows(file, read_rows(earlier / f"{name}.jsonl"))
             elif is_endpoint(path) and probe.section.kind in WRITTEN:
                 with Steps(f"{name}: {probe.name}", len(probe.items)) as steps:
                     answers = asked_answers(
@@ -136,7 +125,7 @@ def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> No
                         folder / "replies" / f"{name}-{probe.name}.jsonl",
                         Counter(steps),
                     )
-                _write(file, _answer_rows(probe, answers))
+                write_rows(file, _answer_rows(probe, answers))
 
 
 def write_settings(probes: Sequence[Probe], folder: Path) -> None:
@@ -144,21 +133,6 @@ def write_settings(probes: Sequence[Probe], folder: Path) -> None:
     for probe in probes:
         with atomic_output(folder / "probes" / probe.name / SETTINGS, overwrite=True) as temporary:
             temporary.write_text(json.dumps(probe.settings, indent=2) + "\n", encoding="utf-8")
-
-
-def read_measured(folder: Path) -> dict[str, Measured]:
-    """All probes that a run directory holds, by name."""
-    found = {}
-    for settings in sorted((folder / "probes").glob(f"*/{SETTINGS}")):
-        rows = {file.stem: _read(file) for file in sorted(settings.parent.glob("*.jsonl"))}
-        found[settings.parent.name] = Measured(json.loads(settings.read_text(encoding="utf-8")), rows)
-    return found
-
-
-def probe_pairs(config: Config) -> list[tuple[str, str]]:
-    """(a, b): what a may have lost that b has, for every model against the base and for every comparison."""
-    against = [(name, config.base) for name in config.models if config.base not in (None, name)]
-    return list(dict.fromkeys([*((a, str(b)) for a, b in against), *config.pairs()]))
 
 
 def windows(ids: Sequence[int], start: int, window: int) -> list[tuple[list[int], list[int]]]:
@@ -264,7 +238,7 @@ def _is_done(file: Path, probe: Probe) -> bool:
     """Whether the file holds the rows of this probe. Raises UserError where it holds those of other items."""
     if not file.exists():
         return False
-    if [row["item"] for row in _read(file)] != [item.id for item in probe.items]:
+    if [row["item"] for row in read_rows(file)] != [item.id for item in probe.items]:
         raise UserError(
             f"{file} was measured on other items than {', '.join(probe.section.files)} has now: put the "
             "files back, or start anew with --overwrite"
@@ -276,13 +250,3 @@ def _same(settings: Path, probe: Probe) -> bool:
     """Whether rows were measured with this probe's settings, wherever its files lie now."""
     free = {"files": None}
     return json.loads(settings.read_text(encoding="utf-8")) | free == probe.settings | free
-
-
-def _write(file: Path, rows: Sequence[Row]) -> None:
-    with atomic_output(file) as temporary, temporary.open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def _read(file: Path) -> list[Row]:
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]

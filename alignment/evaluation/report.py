@@ -26,7 +26,7 @@ from alignment.evaluation.diversity import diversity_report
 from alignment.evaluation.findings import contamination_of, slices_of, statistics_of
 from alignment.evaluation.panel import Opinion, agreement_of, conduct
 from alignment.evaluation.probe_figures import probe_report
-from alignment.evaluation.probes import Measured, probe_pairs
+from alignment.evaluation.probe_rows import Measured, probe_pairs
 from alignment.evaluation.safety_figures import safety_report
 from alignment.evaluation.safety_items import SAFETY
 from alignment.evaluation.seeds import seeds_report
@@ -82,6 +82,7 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         for name, judged in evidence.judged.items()
     }
     seeds = seeds_report(config, evidence.judged, seed)
+    lost = probe_pairs(config.models, config.base, config.pairs())
     report: dict[str, Any] = {
         "format": FORMAT,
         "verdict": _verdicts(config, len(evidence.prompts), rates, tests, statistics, seeds),
@@ -94,8 +95,8 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         "contamination": contamination_of(config.models, evidence.prompts),
         "diversity": diversity_report(evidence.ordered, seed),
         "text_metrics": _text_metrics(evidence, seed),
-        "probes": probe_report(evidence.capability, probe_pairs(config), seed),
-        "safety": safety_report(evidence.measured, probe_pairs(config), seed),
+        "probes": probe_report(evidence.capability, lost, seed),
+        "safety": safety_report(evidence.measured, lost, seed),
         "stages": {name: _model_figures(evidence, name) for name in config.models},
         "cost": {name: cost_figures(cost) for name, cost in evidence.costs.items()},
         "controls": _controls(evidence),

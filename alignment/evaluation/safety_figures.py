@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment.data.refusals import is_refusal
-from alignment.evaluation.probes import Measured, Row
+from alignment.evaluation.probe_rows import Measured, Row
 from alignment.stats import Interval, bootstrap_interval, ratio_difference
 
 Floats = NDArray[np.float64]

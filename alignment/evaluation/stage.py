@@ -35,13 +35,8 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     started = time.monotonic()
     from alignment.evaluation.answers import read_prompts
     from alignment.evaluation.lm_eval import read_lm_eval, write_lm_eval
-    from alignment.evaluation.probes import (
-        probe_elsewhere,
-        probe_model,
-        read_measured,
-        read_probes,
-        write_settings,
-    )
+    from alignment.evaluation.probe_rows import read_measured
+    from alignment.evaluation.probes import probe_elsewhere, probe_model, read_probes, write_settings
     from alignment.evaluation.report import Evidence, build_report, read_accuracy, write_evidence
     from alignment.evaluation.verdict import compare, shuffled
 

@@ -10,11 +10,16 @@ stored verdicts alone, so that they can be made again without a model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alignment.evaluation.probe_figures import probe_report, warnings_of
+from alignment.evaluation.probe_rows import probe_pairs, read_measured
+from alignment.evaluation.safety_figures import safety_report, safety_warnings
+from alignment.evaluation.safety_items import SAFETY
 from alignment.evaluation.stored import Outcomes, Stored, read_lengths
 from alignment.stats import (
     comparisons_needed,
@@ -85,8 +90,13 @@ def comparison_figures(
 def stored_figures(run: Stored, *, seed: int = 0) -> dict[str, Any]:
     """All figures of a finished evaluation again, from what it stored: no model, no judge.
 
-    {format, run, judge, unread, comparisons: {name: `comparison_figures` and p_holm}, remarks}.
+    {format, run, judge, unread, comparisons: {name: `comparison_figures` and p_holm}, probes, safety,
+    remarks}.
     """
+    pairs = probe_pairs(run.models, run.config.get("base"), [(c.a, c.b) for c in run.comparisons.values()])
+    measured = read_measured(Path(run.folder))
+    capability = {name: probe for name, probe in measured.items() if probe.settings["kind"] not in SAFETY}
+    probes, safety = probe_report(capability, pairs, seed), safety_report(measured, pairs, seed)
     lengths = read_lengths(run)
     figures = {
         name: comparison_figures(c.outcomes, c.prompts, *_lengths_of(c, lengths), seed=seed)
@@ -95,6 +105,7 @@ def stored_figures(run: Stored, *, seed: int = 0) -> dict[str, Any]:
     for one, p in zip(figures.values(), holm([f["p"] for f in figures.values()]), strict=True):
         one["p_holm"] = float(p)
     remarks = [r for name, c in run.comparisons.items() for r in remarks_of(c.a, c.b, figures[name])]
+    remarks += [*warnings_of(probes), *safety_warnings(safety)]
     if run.unread:
         remarks.append(f"{run.unread:,} verdicts could not be read and count nowhere.")
     return {
@@ -103,6 +114,8 @@ def stored_figures(run: Stored, *, seed: int = 0) -> dict[str, Any]:
         "judge": run.judge,
         "unread": run.unread,
         "comparisons": figures,
+        "probes": probes,
+        "safety": safety,
         "remarks": remarks,
     }
 

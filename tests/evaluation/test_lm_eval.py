@@ -12,7 +12,7 @@ import pytest
 from alignment.errors import UserError
 from alignment.evaluation.lm_eval import read_lm_eval, write_lm_eval
 from alignment.evaluation.probe_figures import probe_report
-from alignment.evaluation.probes import read_measured
+from alignment.evaluation.probe_rows import read_measured
 
 DATE = "2026-11-25T18-00-00.123456"
 RIGHT = {"base": [1] * 70 + [0] * 30, "dpo": [0] * 20 + [1] * 52 + [0] * 28}

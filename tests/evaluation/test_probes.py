@@ -18,7 +18,10 @@ from alignment.data.records import Completion, Message, Record
 from alignment.errors import UserError
 from alignment.evaluation import probes, stage
 from alignment.evaluation.probe_figures import probe_report, warnings_of
-from alignment.evaluation.probes import Measured, read_measured, windows
+from alignment.evaluation.probe_rows import Measured, read_measured
+from alignment.evaluation.probes import windows
+from alignment.evaluation.statistics import stored_figures
+from alignment.evaluation.stored import read_stored
 
 SENTENCES = ["the cat sat on a mat .", "the dog ran to the red hen .", "a hen and the cat ran ."]
 
@@ -136,6 +139,8 @@ def test_all_figures_are_computed_again_from_what_is_stored(finished: Path) -> N
     report = json.loads((finished / "report.json").read_text())
     again = probe_report(read_measured(finished), [("sft", "base")], seed=0)
     assert json.loads(json.dumps(again)) == report["probes"]
+    stored = stored_figures(read_stored(finished))  # what `alignkit evaluate verdicts` prints
+    assert json.loads(json.dumps(stored["probes"])) == report["probes"]
 
 
 def test_stored_completions_bring_their_probes_along(

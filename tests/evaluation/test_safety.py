@@ -16,7 +16,7 @@ from alignment.data.files import write_records
 from alignment.data.records import Message, Record
 from alignment.errors import UserError
 from alignment.evaluation import stage
-from alignment.evaluation.probes import Measured, read_measured
+from alignment.evaluation.probe_rows import Measured, read_measured
 from alignment.evaluation.safety_figures import (
     bbq_metrics,
     crows_metrics,
