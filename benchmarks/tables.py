@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sections import datasets, evaluation, labeling, learning, path, ppo, training
+from sections import datasets, evaluation, labeling, learning, overoptimisation, path, ppo, training
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,13 +28,17 @@ PARTS = {
     "rollouts": ppo.rollouts,
     "ppo_speed": ppo.ppo_speed,
     "ppo_learns": learning.ppo_learns,
+    "overoptimisation": overoptimisation.overoptimisation,
     "annotate_50": labeling.annotate,
     "labeling": labeling.labeling,
     "coverage": evaluation.coverage,
     "verdicts": evaluation.verdicts,
 }
 # file names, in docs/figures, of the plots that sections show
-PLOTS = {"ppo_learns": learning.ppo_learns_plots}
+PLOTS = {
+    "ppo_learns": learning.ppo_learns_plots,
+    "overoptimisation": overoptimisation.overoptimisation_plots,
+}
 
 
 def plots() -> dict[str, str]:

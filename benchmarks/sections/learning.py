@@ -1,4 +1,4 @@
-"""What PPO learns: beside a peer, and against rewards that can be fooled."""
+"""What PPO learns, beside a peer."""
 
 from __future__ import annotations
 
@@ -64,12 +64,13 @@ def ppo_learns_plots(result: dict[str, Any]) -> dict[str, str]:
         ("updates", None, comparison["over_updates"]),
     )
     for (name, alt), (label, xs, sides) in zip(LEARNS_FIGURES.items(), over, strict=True):
-        series = {which: _band(xs, np.array(values)) for which, values in sides.items()}
+        series = {which: band(xs, values) for which, values in sides.items()}
         found[name] = plots.curves(series, x_label=label, y_label="score", title=alt)
     return found
 
 
-def _band(xs: list[float] | None, values: np.ndarray) -> plots.Curve:
-    """values (seeds, points): the mean over seeds, from the least to the largest."""
+def band(xs: list[float] | None, seeds: list[list[float]]) -> plots.Curve:
+    """seeds: values (seeds, points). The mean over them, from the least to the largest."""
+    values = np.array(seeds)
     at = list(range(values.shape[1])) if xs is None else xs
     return plots.Curve([], (at, values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist()))
