@@ -87,6 +87,9 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    if torch.is_autocast_enabled(query.device.type):  # rotated in float32, they are to be as the values
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (x.to(dtype) for x in (query, key, value))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, H, D)
     if cache_rows is not None:
         module.cached_keys[cache_rows, cache_places] = k

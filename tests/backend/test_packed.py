@@ -126,3 +126,26 @@ def test_on_a_gpu_flash_attention_gives_the_same(compiled: bool) -> None:
     assert (hidden.float() - alone).norm() < 0.02 * alone.norm()
     for parameter, gradient in zip(model.base_model.parameters(), wanted, strict=True):
         assert (parameter.grad - gradient).norm() < 0.05 * gradient.norm()
+
+
+@pytest.mark.slow
+def test_layers_are_compiled_once_for_each_way_in_which_they_are_called() -> None:
+    from torch._dynamo.utils import counters
+
+    from alignment.backend.generation.graph import GraphEngine
+
+    rows, model = some_ids(), a_model()
+    engine = GraphEngine(model, compiled=True)
+    counters.clear()
+    for prompts in ([[5, 6, 7], [8, 9]] * 12, [[5, 6], [8, 9, 10, 11], [3]]):  # read and sample
+        engine.decode(prompts, 9, [2], pad_id=0)
+    for lengths in (LENGTHS, LENGTHS[:2], [3, 3, 30]):  # with and without gradients
+        ids = torch.arange(sum(lengths))
+        states(model.base_model, ids, torch.tensor(lengths)).sum().backward()
+        with torch.no_grad():
+            states(model.base_model, ids, torch.tensor(lengths))
+    assert counters["stats"]["unique_graphs"] <= 4, counters["stats"]
+    with torch.no_grad():
+        alone = torch.cat([model.base_model(input_ids=x[None]).last_hidden_state[0] for x in rows])
+        together = states(model.base_model, torch.cat(rows), torch.tensor(LENGTHS))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)

@@ -56,13 +56,14 @@ class GraphEngine:
     """
 
     def __init__(self, model: Any, dtype: torch.dtype | None = None, compiled: bool = False) -> None:
-        self.source = model
+        self.source = model  # not compiled yet
         self.model = model if dtype is None else copy.deepcopy(model).to(dtype).requires_grad_(False)
         # As they are now: more may be hung on the model later.
         self.weights = list(zip(self.model.parameters(), model.parameters(), strict=True))
-        self.compiled = compiled
         self.batch: _Batch | None = None
-        self.layers: list[tuple[Any, Tensor, Tensor]] = []
+        self.layers = _attention_layers(self.model)
+        if compiled:
+            compile_layers(self.model)
 
     @torch.no_grad()
     def decode(
@@ -81,10 +82,6 @@ class GraphEngine:
         if self.model is not self.source:
             for mine, theirs in self.weights:
                 mine.copy_(theirs)
-        if not self.layers:
-            self.layers = _attention_layers(self.model)
-            if self.compiled:
-                compile_layers(self.model)
         count, needed = len(rows), max(len(row) for row in rows) + new_tokens
         size = _bucket(count)
         batch = self._batch(size, needed, tuple(stops), pad_id, temperature)
@@ -196,20 +193,21 @@ class _Batch:
 
     def _attach(self, size: int) -> None:
         for module, keys, values in self.caches:
-            module.cached_keys, module.cached_values = keys[:size], values[:size]
+            module.cached_keys, module.cached_values = _first(keys, size), _first(values, size)
 
     def _step(self, size: int) -> None:
         self._attach(size)
-        place, done = self.place[:size], self.done[:size]
+        place, done = _first(self.place, size), self.done[:size]
+        bounds = _first(self.bounds, size + 1)
         logits = self.model(
             input_ids=self.token[None, :size],
             position_ids=place[None],
             attention_mask=torch.empty((1, 1, 1, 1), device=place.device),
             use_cache=False,
-            cu_seq_lens_q=self.bounds[: size + 1],
-            cu_seq_lens_k=self.bounds[: size + 1] * self.length,
+            cu_seq_lens_q=bounds,
+            cu_seq_lens_k=bounds * self.length,
             max_length_q=1,
-            cache_rows=self.row[:size],
+            cache_rows=_first(self.row, size),
             cache_places=place,
             cache_used=(place + 1).masked_fill(done, 1).int(),  # nothing is read for a row that has ended
         ).logits[0]
@@ -264,6 +262,7 @@ class _Batch:
         graph.replay()
 
 
+@torch.no_grad()
 def _attention_layers(model: Any) -> list[tuple[Any, Tensor, Tensor]]:
     """The attention modules of a model, each with a key and a value such as it caches."""
     found: list[tuple[Any, Tensor, Tensor]] = []
@@ -279,6 +278,11 @@ def _attention_layers(model: Any) -> list[tuple[Any, Tensor, Tensor]]:
     finally:
         ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
     return found
+
+
+def _first(tensor: Tensor, size: int) -> Tensor:
+    """The first `size` rows. A slice would tell a compiled layer of the whole, and be compiled for anew."""
+    return tensor.new_empty(0).set_(tensor.untyped_storage(), 0, (size, *tensor.shape[1:]), tensor.stride())
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
