@@ -4,35 +4,31 @@
 
 DATA_DIR holds judge/alpaca_eval_gpt4_pairs.jsonl.gz (not part of this project): long texts, 600 tokens on
 average. Every side sees the same pairs once, at the same learning rate, batch and length limit, without
-recomputation of activations, each in a process of its own; what is timed is the trainer's own loop. TRL is
-run as its defaults have it and with its better settings (length grouping, weights); held-out accuracy is
-measured for both by the same scorer on the same prompts. `--pairs N --max-length L` shrink it, to try the
-script on a CPU with --model tiny.
+recomputation of activations, each in a process of its own; what is timed is the trainer's own loop, its first
+steps, which compile and warm up, apart. TRL is run as its defaults have it and with its better settings
+(length grouping, weights); held-out accuracy is measured for both by the same scorer on the same prompts.
+On a CPU: --model tiny --pairs 200 --max-length 512 --skip 1 --held-out 40
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from smollm2_path import ROOT, half_of, pairs
+import side
+from smollm2_path import half_of, pairs
 
 from alignment.data.files import read_records, write_records
 from alignment.data.views import pairs_view
 
 LEARNING_RATE, BATCH = 2e-5, 16  # of the peer's script
-HELD_OUT = 1000
-HELP = argparse.RawDescriptionHelpFormatter
-LIBRARIES = ("torch", "transformers", "trl", "accelerate")
+DEFAULT = "TRL, as it comes"
 # name -> (side, options): of TRL's RewardConfig with "dtype" of the weights, or of our config
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "TRL, as it comes": ("trl", {"dtype": "bfloat16"}),
+    DEFAULT: ("trl", {"dtype": "bfloat16"}),
     "TRL, by length": ("trl", {"dtype": "bfloat16", "by_length": True}),
     "TRL, by length, batches of 32": (
         "trl",
@@ -40,14 +36,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "TRL, by length, float32 weights": ("trl", {"dtype": "float32", "by_length": True}),
     "alignkit": ("ours", {"model.dtype": "float32"}),
+    "alignkit, compiled": ("ours", {"model.dtype": "float32", "trainer.torch_compile": True}),
     "alignkit, bfloat16 weights": ("ours", {"model.dtype": "bfloat16"}),
-    "alignkit, parts of 64k tokens": ("ours", {"model.dtype": "bfloat16", "token_budget": 65_536}),
-    "alignkit, compiled": ("ours", {"model.dtype": "bfloat16", "trainer.torch_compile": True}),
+    "alignkit, bfloat16 weights, compiled": (
+        "ours",
+        {"model.dtype": "bfloat16", "trainer.torch_compile": True},
+    ),
 }
 
 
-def peer(model: str, work: Path, max_length: int, options: dict[str, Any]) -> dict[str, Any]:
-    """TRL's RewardTrainer: seconds of its loop; its model is left in work/model."""
+def peer(model: str, work: Path, max_length: int, options: dict[str, Any]) -> int:
+    """TRL's RewardTrainer: how many pairs it saw; its model is left in work/model."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -87,18 +86,18 @@ def peer(model: str, work: Path, max_length: int, options: dict[str, Any]) -> di
     trainer = RewardTrainer(
         model=network, args=arguments, processing_class=tokenizer, train_dataset=Dataset.from_list(rows)
     )
-    seconds = trainer.train().metrics["train_runtime"]
+    trainer.train()
     trainer.save_model(str(work / "model"))
     tokenizer.save_pretrained(str(work / "model"))
-    return {"seconds": seconds, "pairs": len(trainer.train_dataset)}
+    return len(trainer.train_dataset)
 
 
 def _texts(row: dict[str, Any]) -> list[str]:
     return ["".join(turn["content"] for turn in row["prompt"] + row[side]) for side in ("chosen", "rejected")]
 
 
-def ours(model: str, work: Path, max_length: int, options: dict[str, Any]) -> dict[str, Any]:
-    """The reward stage at the same settings; its model is in work/run."""
+def ours(model: str, work: Path, max_length: int, options: dict[str, Any]) -> int:
+    """The reward stage at the same settings: how many pairs it saw; its model is in work/run."""
     from alignment.backend.config import load_config
     from reward import stage
 
@@ -117,55 +116,66 @@ def ours(model: str, work: Path, max_length: int, options: dict[str, Any]) -> di
         "logging_steps": 50,
     }
     values = {f"trainer.{key}": value for key, value in trainer.items()} | options
-    given = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    paths = {
+    values |= {
         "model.path": model,
         "data.train": [str(work.parent / "train.jsonl")],
+        "data.validation_fraction": 0.0,
+        "data.max_truncated": 1.0,
         "run.dir": str(work / "run"),
         "run.overwrite": True,
     }
-    given += [f"{key}={json.dumps(value)}" for key, value in paths.items()]
-    given += ["data.validation_fraction=0.0", "data.max_truncated=1.0"]
-    result = stage.run(load_config(stage.Config, "smollm2-135m/reward", given))
-    lines = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
-    seconds = next(line["train_runtime"] for line in lines if "train_runtime" in line)
-    metrics = result["metrics"]
-    return {"seconds": seconds, "pairs": metrics["rows"] - metrics["truncated"]}
+    metrics = stage.run(load_config(stage.Config, "smollm2-135m/reward", side.overrides(values)))["metrics"]
+    return metrics["rows"] - metrics["truncated"]
 
 
 def one(arguments: argparse.Namespace) -> None:
-    """Train one variant in this process, measure it, print one line of JSON."""
-    side, options = VARIANTS[arguments.one]
+    """Train one variant in this process and tell what was measured."""
+    from steady import Clock
+
+    kind, options = VARIANTS[arguments.one]
     work = arguments.work / arguments.one.replace(" ", "-").replace(",", "")
     work.mkdir(parents=True, exist_ok=True)
-    import torch
-
-    run = peer if side == "trl" else ours
-    started = time.perf_counter()
-    found = run(arguments.model, work, arguments.max_length, options)
-    found["whole"] = time.perf_counter() - started
-    gpu = torch.cuda.is_available()
-    found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
+    clock = Clock(arguments.skip)
+    seen = {"trl": peer, "ours": ours}[kind](arguments.model, work, arguments.max_length, options)
+    found = {
+        "options": {"per_device_train_batch_size": BATCH, **options},
+        "pairs": seen,
+        **clock.found(seen),
+        **side.peak_memory(),
+    }
+    side.tell(found)
     from alignment.backend.scoring import load_scorer
     from reward.evaluation import measures, scored
 
-    scorer = load_scorer(str(work / ("model" if side == "trl" else "run")), max_length=arguments.max_length)
+    scorer = load_scorer(str(work / ("model" if kind == "trl" else "run")), max_length=arguments.max_length)
     rows = list(pairs_view(read_records([arguments.work / "test.jsonl"]), margin=True))
-    figures = measures(scored(scorer, rows))
-    found |= {"accuracy": figures["accuracy"], "options": {"per_device_train_batch_size": BATCH, **options}}
-    found["pairs_per_second"] = found["pairs"] / found["seconds"]
-    print("RESULT " + json.dumps(found), flush=True)
+    side.tell({**found, "accuracy": measures(scored(scorer, rows))["accuracy"]})
 
 
 def prepare(arguments: argparse.Namespace) -> dict[str, int]:
     """train.jsonl and test.jsonl in the work folder, by halves of the prompts."""
     records = pairs(arguments.data / "judge" / "alpaca_eval_gpt4_pairs.jsonl.gz")
-    halves = [[r for r in records if half_of(r.prompt[0].content) == side] for side in (0, 1)]
-    train, test = halves[0][: arguments.pairs], halves[1][: min(HELD_OUT, arguments.pairs)]
+    halves = [[r for r in records if half_of(r.prompt[0].content) == part] for part in (0, 1)]
+    train, test = halves[0][: arguments.pairs], halves[1][: arguments.held_out]
     arguments.work.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", train), ("test", test)):
         write_records(arguments.work / f"{name}.jsonl", part, overwrite=True)
     return {"train": len(train), "test": len(test)}
+
+
+def summary(result: dict[str, Any]) -> None:
+    """Ratios to TRL's defaults and to its best, in place."""
+    done = {name: found for name, found in result["variants"].items() if "rows_per_second" in found}
+    best = {
+        kind: max((v["rows_per_second"] for n, v in done.items() if VARIANTS[n][0] == kind), default=None)
+        for kind in ("trl", "ours")
+    }
+    result["best"] = best
+    if best["trl"] and best["ours"]:
+        result["times_the_best_peer"] = best["ours"] / best["trl"]
+    if DEFAULT in done:
+        for found in done.values():
+            found["times_the_default"] = found["rows_per_second"] / done[DEFAULT]["rows_per_second"]
 
 
 def main() -> None:
@@ -175,54 +185,40 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "reward_speed.json")
+    parser.add_argument(
+        "--out", type=Path, default=side.ROOT / "benchmarks" / "results" / "reward_speed.json"
+    )
     parser.add_argument("--pairs", type=int, default=4000)
+    parser.add_argument("--held-out", type=int, default=1000, help="pairs that measure accuracy")
     parser.add_argument("--max-length", type=int, default=1024)
+    parser.add_argument("--skip", type=int, default=16, help="steps before the clock starts")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seconds", type=float, default=240, help="that one side may take")
+    parser.add_argument("--commit")
     parser.add_argument("--one", choices=list(VARIANTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.model = side.model_folder(arguments.model)
     if arguments.one:
         one(arguments)
         return
-    rows = prepare(arguments)
-    variants = {}
-    for name in arguments.only:
-        command = [sys.executable, __file__, "--model", arguments.model, "--work", str(arguments.work)]
-        command += ["--max-length", str(arguments.max_length), "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
-        if line is None:  # a setting that this device cannot take is told, the others go on
-            variants[name] = {"error": done.stderr[-1500:]}
-        else:
-            variants[name] = json.loads(line.removeprefix("RESULT "))
-        print(name, json.dumps(variants[name])[:300], flush=True)
-    import importlib.metadata
-
-    import torch
-
-    result = {
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or "CPU",
+    result: dict[str, Any] = {
         "model": Path(arguments.model).name,
         "max_length": arguments.max_length,
-        "rows": rows,
-        "variants": variants,
-        "versions": {
-            n: importlib.metadata.version(n) for n in ("torch", "transformers", "trl", "accelerate")
-        },
+        "skip": arguments.skip,
+        "rows": prepare(arguments),
+        **side.origin(arguments.commit, ("torch", "transformers", "trl", "accelerate")),
+        "variants": {},
     }
-    best = {
-        side: max(
-            (v["pairs_per_second"] for n, v in variants.items() if VARIANTS[n][0] == side and "seconds" in v),
-            default=None,
-        )
-        for side in ("trl", "ours")
-    }
-    if best["trl"] and best["ours"]:
-        result["times_the_best_peer"] = best["ours"] / best["trl"]
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"{arguments.out}: best of TRL {best['trl']}, best of ours {best['ours']} pairs/s")
+    for name in arguments.only:
+        found = side.run(__file__, name, arguments.work, [*sys.argv[1:], "--one", name], arguments.seconds)
+        result["variants"][name] = found
+        summary(result)
+        side.save(arguments.out, result)
+        rate = found.get("rows_per_second")
+        shown = f"{rate:7.1f} pairs/s" if rate else f"failed: {found.get('error', '')[-300:]}"
+        accuracy = found.get("accuracy", {}).get("value", float("nan"))
+        print(f"{name:40} {shown}  peak {found.get('peak_gib')} GiB  accuracy {accuracy:.3f}", flush=True)
+    print(json.dumps({key: result.get(key) for key in ("best", "times_the_best_peer")}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sections import datasets, evaluation, labeling, learning, overoptimisation, path, ppo, training
+from sections import datasets, evaluation, labeling, learning, overoptimisation, path, ppo, speed, training
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,7 +23,8 @@ PARTS = {
     "data": datasets.data,
     "smollm2_path": path.smollm2_path,
     "memory": training.memory,
-    "reward_speed": training.reward_speed,
+    "reward_speed": speed.reward_speed,
+    "dpo_speed": speed.dpo_speed,
     "hh_reward": training.hh_reward,
     "rollouts": ppo.rollouts,
     "ppo_speed": ppo.ppo_speed,

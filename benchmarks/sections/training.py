@@ -51,38 +51,6 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
-SPEED_WORDS = """\
-`python benchmarks/reward_speed.py`: reward models on GPT-4's judgments of long answers, the same pairs once,
-at the same learning rate, batch and length limit, beside TRL's RewardTrainer as it comes and at its better
-settings; no recomputation of activations on any side, the trainer's own loop timed, a process each. Accuracy
-is on prompts that nobody trained on, by one scorer."""
-
-
-def reward_speed(result: dict[str, Any]) -> str:
-    """Reward training beside TRL's."""
-    rows = [
-        [
-            name,
-            ", ".join(f"{key}={value}" for key, value in found["options"].items()),
-            f"{found['pairs_per_second']:.1f}",
-            "–" if found["peak_gib"] is None else f"{found['peak_gib']:.1f}",
-            interval(found["accuracy"]),
-        ]
-        for name, found in result["variants"].items()
-        if "error" not in found
-    ]
-    failed = [name for name, found in result["variants"].items() if "error" in found]
-    times = f" The best of ours is {result['times_the_best_peer']:.2f} times the best of TRL's." * (
-        "times_the_best_peer" in result
-    )
-    told = f" Could not run: {', '.join(failed)}." if failed else ""
-    head = ["trainer", "options", "pairs/s", "peak GPU memory, GiB", "held-out accuracy"]
-    lines = f"{result['rows']['train']:,} pairs of {result['model']}.{times}{told} {origin(result)}"
-    return "\n\n".join(
-        ["## Training a reward model, beside TRL", f"{SPEED_WORDS}\n{lines}", table(head, rows)]
-    )
-
-
 HH_WORDS = """\
 `python benchmarks/hh_reward.py`: HH-RLHF's harmless test split, judged by people; folds by prompt, each model
 a mean over seeds, beside a Bradley-Terry model on TF-IDF of words and pairs of words. Intervals are 95% and
