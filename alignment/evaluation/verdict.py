@@ -117,25 +117,25 @@ def claim(
     interval = f"(95% interval {low} to {high})"
     better = "better" if rate.rate > 0.5 else "worse"
     only = "" if rate.rate > 0.5 else "only "
+    rests = _rests_on(rate, prompts)
     decided = not rate.low <= 0.5 <= rate.high
     if decided and p_holm < ERROR:
         text = f"{a} is {better} than {b}: the judge prefers it in {only}{share} of comparisons {interval}."
         tone: Tone = "good" if rate.rate > 0.5 else "bad"
-        enough = f"{prompts:,} prompts were enough to tell."
+        enough = f"{rests} were enough to tell."
     elif decided:
         text = (
             f"{a} looks {better} than {b}, but that may be chance: the judge prefers it in {only}{share} of "
             f"comparisons {interval}."
         )
-        tone, enough = "unsure", f"{prompts:,} prompts were not enough to be sure."
+        tone, enough = "unsure", f"{rests} were not enough to be sure."
     else:
         text = (
             f"Whether {a} is better than {b} cannot be told: the judge prefers it in {share} of comparisons, "
             f"and the 95% interval, {low} to {high}, holds one half."
         )
-        tone = "unsure"
-    rests = _rests_on(rate, prompts)
-    return Claim(text, " ".join([_how_sure(p_holm, comparisons), *([enough] if enough else []), rests]), tone)
+        tone, enough = "unsure", f"{rests} were not enough to tell.{f' {enough}' if enough else ''}"
+    return Claim(text, f"{_how_sure(p_holm, comparisons)} {enough}", tone)
 
 
 def claim_over_seeds(a: str, b: str, over: Interval, rates: Sequence[float], prompts: int) -> Claim:
@@ -163,12 +163,12 @@ def _how_sure(p_holm: float, comparisons: int) -> str:
     corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
     odds = "fewer than 1 of 10,000" if p_holm < 1e-4 else f"{100 * p_holm:.2g} of 100"
     return (
-        "How sure: if both were equally good, so uneven a split of the prompts or a more uneven one would "
-        f"come up by chance in {odds} evaluations (exact sign test{corrected})."
+        f"How sure: two equally good models would differ so much or more by chance in {odds} evaluations "
+        f"(exact sign test{corrected})."
     )
 
 
 def _rests_on(rate: WinRate, prompts: int) -> str:
-    answers = "" if rate.n == prompts else f" with {rate.n:,} comparisons"
     ties = {0: "no ties", 1: "1 tie, counted as half"}.get(rate.ties, f"{rate.ties:,} ties, counted as half")
-    return f"{prompts:,} prompts{answers}, {ties}."
+    answers = "" if rate.n == prompts else f"{rate.n:,} comparisons, "
+    return f"The {prompts:,} prompts ({answers}{ties})"

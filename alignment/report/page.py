@@ -31,6 +31,7 @@ from alignment.report.text import escape, number
 Tone = Literal["good", "bad", "unsure", "plain"]
 Cell = str | int | float | None
 SHORT = 28  # characters of a table cell that are kept on one line
+LONG = 60  # characters from which a cell is a sentence
 
 
 @dataclass
@@ -104,7 +105,10 @@ class Page:
         caption: str = "",
         tones: Sequence[Tone] | None = None,
     ) -> None:
-        """A table; numbers are formatted and aligned right, a column of numbers by its first row."""
+        """A table; numbers are formatted and aligned right, a column of numbers by its first row.
+
+        On a phone a table with sentences in it is shown row by row, each cell after its column's name.
+        """
         right = [bool(rows) and not isinstance(cell, str) for cell in (rows[0] if rows else columns)]
         head = "".join(_cell("th", name, at) for name, at in zip(columns, right, strict=True))
         body = ""
@@ -112,12 +116,14 @@ class Page:
             mark = f' class="{tones[i]}"' if tones else ""
             body += (
                 f"<tr{mark}>"
-                + "".join(_cell("td", c, at) for c, at in zip(row, right, strict=True))
+                + "".join(_cell("td", c, at, head) for c, at, head in zip(row, right, columns, strict=True))
                 + "</tr>"
             )
         title = f"<caption>{escape(caption)}</caption>" if caption else ""
+        long = any(isinstance(cell, str) and len(cell) > LONG for row in rows for cell in row)
+        kind = ' class="sentences"' if long else ""
         self.blocks.append(
-            f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>'
+            f'<div class="scroll"><table{kind}>{title}<thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )
 
@@ -220,10 +226,12 @@ def _column(column: Column) -> str:
     )
 
 
-def _cell(tag: str, value: Cell, right: bool) -> str:
+def _cell(tag: str, value: Cell, right: bool, head: str = "") -> str:
     shown = value if isinstance(value, str) else number(value)
     kind = "number" if right else "short" if len(shown) <= SHORT else ""
-    return f'<{tag} class="{kind}">{escape(shown)}</{tag}>' if kind else f"<{tag}>{escape(shown)}</{tag}>"
+    named = f' class="{kind}"' if kind else ""
+    told = f' data-head="{escape(head)}"' if head else ""
+    return f"<{tag}{named}{told}>{escape(shown)}</{tag}>"
 
 
 @cache

@@ -133,10 +133,9 @@ def test_claims_in_words(rate: WinRate, tone: str, words: str) -> None:
 def test_detail_says_ties_and_correction() -> None:
     said = claim("a", "b", WinRate(0.7, 0.6, 0.8, 400, 12), 1e-9, 200, 3)
     assert said.detail == (
-        "How sure: if both were equally good, so uneven a split of the prompts or a more uneven one would "
-        "come up by chance in fewer than 1 of 10,000 evaluations (exact sign test, corrected for 3 "
-        "comparisons). 200 prompts were enough to tell. 200 prompts with 400 comparisons, 12 ties, counted "
-        "as half."
+        "How sure: two equally good models would differ so much or more by chance in fewer than 1 of 10,000 "
+        "evaluations (exact sign test, corrected for 3 comparisons). "
+        "The 200 prompts (400 comparisons, 12 ties, counted as half) were enough to tell."
     )
 
 
@@ -145,7 +144,7 @@ def test_a_win_that_the_correction_takes_away_is_not_sure() -> None:
     assert said.tone == "unsure"
     assert said.text.startswith("a looks better than b, but that may be chance")
     assert "12 of 100 evaluations" in said.detail
-    assert "100 prompts were not enough to be sure" in said.detail
+    assert "The 100 prompts (no ties) were not enough to be sure" in said.detail
     assert "looks worse" in claim("a", "b", WinRate(0.4, 0.31, 0.49, 100, 0), 0.12, 100, 3).text
 
 
