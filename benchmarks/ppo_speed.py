@@ -42,16 +42,19 @@ def variants(arguments: argparse.Namespace) -> dict[str, Row]:
     graph = {"trainer.rollout_engine": "graph"}
     for micro in arguments.micros:
         found[f"{OURS}, graph, micro-batch {micro}"] = {"side": "ours", "micro": micro, "set": graph}
+    compiled = {**graph, "trainer.torch_compile": True}
+    for micro in arguments.micros:
+        found[f"{OURS}, compiled, micro-batch {micro}"] = {"side": "ours", "micro": micro, "set": compiled}
     most = max(arguments.micros)
     plain = {"trainer.rollout_engine": "transformers"}
     found[f"{OURS}, transformers, micro-batch {most}"] = {"side": "ours", "micro": most, "set": plain}
-    whole = {**graph, "model.dtype": "float32"}
-    found[f"{OURS}, graph, float32 weights"] = {"side": "ours", "micro": most, "set": whole}
+    whole = {**compiled, "model.dtype": "float32"}
+    found[f"{OURS}, compiled, float32 weights"] = {"side": "ours", "micro": most, "set": whole}
     for name, *settings in arguments.also or []:
         extra = dict(setting.split("=", 1) for setting in settings)
         micro = int(extra.pop("micro", most))
         values = {key: json.loads(value) for key, value in extra.items()}
-        found[f"{OURS}, {name}"] = {"side": "ours", "micro": micro, "set": {**graph, **values}}
+        found[f"{OURS}, {name}"] = {"side": "ours", "micro": micro, "set": {**compiled, **values}}
     return found
 
 

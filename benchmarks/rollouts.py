@@ -41,7 +41,7 @@ TINY = {
     "num_key_value_heads": 2,
     "intermediate_size": 128,
 }
-ENGINES = ("transformers", "transformers, static cache", "graph", "vLLM")
+ENGINES = ("transformers", "transformers, static cache", "graph", "graph, compiled", "vLLM")
 AGREEMENT = "agreement"
 Row = dict[str, Any]
 
@@ -57,26 +57,21 @@ class Sampler:
         self.new_tokens, self.pad_id = new_tokens, tokenizer.pad_token_id
         self.stops = [] if fixed else [tokenizer.eos_token_id]
         self.static = engine == "transformers, static cache"
-        make = {"graph": self._graph, "vLLM": self._vllm}.get(engine, self._transformers)
+        self.compiled = engine == "graph, compiled"
+        kinds = {"graph": self._graph, "graph, compiled": self._graph, "vLLM": self._vllm}
+        make = kinds.get(engine, self._transformers)
         self.sample = make(folder)
 
-    def _model(self, folder: str) -> Any:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa")
-        return model.to(device).eval()
-
     def _transformers(self, folder: str) -> Any:
-        model = self._model(folder)
+        model = loaded(folder, "bfloat16")
         more = {"cache_implementation": "static"} if self.static else {}
         return lambda rows: generated(model, rows, self.new_tokens, self.stops, self.pad_id, True, **more)
 
     def _graph(self, folder: str) -> Any:
         from alignment.backend.generation.graph import GraphEngine
 
-        engine, stops = GraphEngine(self._model(folder)), self.stops or [-1]  # an id that no token has
+        engine = GraphEngine(loaded(folder, "bfloat16"), compiled=self.compiled)
+        stops = self.stops or [-1]  # an id that no token has
         return lambda rows: [
             found.token_ids for found in engine.decode(rows, self.new_tokens, stops, self.pad_id)
         ]
@@ -101,6 +96,16 @@ class Sampler:
             ]
 
         return sample
+
+
+def loaded(folder: str, dtype: str) -> Any:
+    """The language model in a folder, on the GPU where there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kind = getattr(torch, dtype)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation="sdpa")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def generated(
@@ -152,28 +157,25 @@ def speed(arguments: argparse.Namespace, engine: str, folder: str, fixed: bool) 
 def agreement(arguments: argparse.Namespace, folder: str) -> None:
     """Greedy tokens of both engines, and log-probabilities of samples against a fresh forward pass."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from alignment.backend.generation.graph import GraphEngine
 
     rows = json.loads((arguments.work / "rows.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     stops, pad_id = [tokenizer.eos_token_id], tokenizer.pad_token_id
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("highest")
     found: Row = {}
-    for dtype in ("float32", "bfloat16"):
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
-        model = model.to(device).eval()
-        engine = GraphEngine(model)
+    ways = [("float32", False), ("bfloat16", False), *[("bfloat16", True)] * torch.cuda.is_available()]
+    for dtype, compiled in ways:
+        model = loaded(folder, dtype)  # another than the engine's, whose forward may be compiled
+        engine, way = GraphEngine(loaded(folder, dtype), compiled=compiled), dtype + ", compiled" * compiled
         theirs = generated(model, rows, arguments.new_tokens, stops, pad_id, False)
         mine = [
             made.token_ids for made in engine.decode(rows, arguments.new_tokens, stops, pad_id, temperature=0)
         ]
-        found[dtype] = {"rows": len(rows), "same": sum(a == b for a, b in zip(mine, theirs, strict=True))}
-        found[dtype] |= partings(model, rows, mine, theirs)
+        found[way] = {"rows": len(rows), "same": sum(a == b for a, b in zip(mine, theirs, strict=True))}
+        found[way] |= partings(model, rows, mine, theirs)
         side.tell(found)
         torch.manual_seed(0)
         drawn = engine.decode(rows, arguments.new_tokens, stops, pad_id)
@@ -183,7 +185,7 @@ def agreement(arguments: argparse.Namespace, folder: str) -> None:
             for made, row in zip(drawn, fresh, strict=True)
             for x, y in zip(made.logps, row, strict=True)
         ]
-        found[dtype]["logps"] = {"tokens": len(apart), "mean": mean(apart), "most": max(apart)}
+        found[way]["logps"] = {"tokens": len(apart), "mean": mean(apart), "most": max(apart)}
         side.tell(found)
         del model, engine
 
@@ -297,8 +299,12 @@ def main() -> None:
         else:
             speed(arguments, engine, folder, fixed == "True")
         return
+    import torch
+
     models = prepare(arguments)
     engines = [engine for engine in ENGINES if "static" not in engine or arguments.static]
+    if not torch.cuda.is_available():
+        engines.remove("graph, compiled")
     if importlib.util.find_spec("vllm") is None:
         engines.remove("vLLM")
     engines = arguments.engines or engines

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -83,6 +84,8 @@ def origin(commit: str | None, libraries: Sequence[str]) -> dict[str, Any]:
 
 
 def _head() -> str | None:
+    if shutil.which("git") is None:
+        return None
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 

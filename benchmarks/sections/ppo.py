@@ -96,17 +96,16 @@ def rollouts(result: dict[str, Any]) -> str:
         f"{ROLLOUTS_WORDS}\n{sizes} {origin(result)}",
         table(head, rows),
     ]
-    agreement = result.get("agreement", {})
+    agreement = {way: told for way, told in result.get("agreement", {}).items() if isinstance(told, dict)}
     same = []
-    for dtype in ("float32", "bfloat16"):
-        found = agreement.get(dtype, {})
+    for way, found in agreement.items():
         if "logps" in found:
             gaps = [f"{found[key]:.3g}" if key in found else "–" for key in ("gap_median", "gap_most")]
             usual = f"{found['gap_elsewhere_median']:.3g}" if "gap_elsewhere_median" in found else "–"
             apart = [f"{found['logps'][key]:.2g}" for key in ("mean", "most")]
-            same.append([dtype, f"{found['same']} of {found['rows']}", *gaps, usual, *apart])
+            same.append([way, f"{found['same']} of {found['rows']}", *gaps, usual, *apart])
     if same:
         head = ["weights", "rows alike", "gap where rows part, median", "most", "gap elsewhere, median"]
         head += ["log-probability apart, mean", "most"]
-        parts += [f"{AGREEMENT_WORDS} Of {agreement['model']}:", table(head, same)]
+        parts += [f"{AGREEMENT_WORDS} Of {result['agreement']['model']}:", table(head, same)]
     return "\n\n".join(parts)
