@@ -190,3 +190,17 @@ def test_sharded_training_keeps_its_padding(toy_model: str, monkeypatch: pytest.
     assert unpadded.quicken(model, args) == "training is sharded"
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
     assert unpadded.quicken(model, args) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward"])
+def test_on_a_gpu_losses_are_those_of_padded_batches(
+    start: Any, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Under bfloat16 autocast, plain and compiled."""
+    options = {"activation_checkpointing": False, "learning_rate": 1e-3}
+    mine = start(stage, "mine", **options), start(stage, "compiled", **options, torch_compile=True)
+    monkeypatch.setattr(unpadded, "without_padding", lambda model: "a test")
+    theirs = start(stage, "theirs", **options)
+    for losses in mine:
+        assert losses == pytest.approx(theirs, rel=0.02)
