@@ -166,7 +166,8 @@ def _device(device: Any) -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{device.type.upper()}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _beside(file: Path) -> Path:

@@ -41,7 +41,10 @@ def drift_page(result: dict[str, Any]) -> Page:
     margin = 100 * result["margin"]
     page.figure(
         plots.intervals(
-            [(f["what"], *(100 * f["difference"][k] for k in ("value", "low", "high"))) for f in figures],
+            [
+                (_label(f, figures), *(100 * f["difference"][k] for k in ("value", "low", "high")))
+                for f in figures
+            ],
             reference=-margin,
             x_label="points, new less stored",
             title="Change of each figure",
@@ -121,14 +124,19 @@ def log_page(result: dict[str, Any]) -> Page:
             f"common), each counted once a text, over a sample of {sampled:,} rows of the log; by chance "
             "alone: what it is on average when the same texts are dealt out by lot."
         )
-    for name, topic in topics.items():
-        words = [*topic["more_in_log"], *topic["more_in_evaluation"]]
-        if words:
-            page.table(
-                ["word", "log", "evaluation"],
-                [[w["word"], percent(w["log"]), percent(w["evaluation"])] for w in words],
-                caption=f"Words whose share of the {name} differs most, commoner in the log first",
-            )
+    places = {"more_in_log": "the log", "more_in_evaluation": "the evaluation"}
+    said = [
+        [
+            name,
+            side,
+            ", ".join(f"{w['word']} ({percent(w['log'])}, {percent(w['evaluation'])})" for w in topic[key]),
+        ]
+        for name, topic in topics.items()
+        for key, side in places.items()
+    ]
+    if said:
+        heads = ["of", "commoner in", "words (the share of texts in the log that have it, in the evaluation)"]
+        page.table(heads, [row for row in said if row[2]])
     page.code(yaml.safe_dump(result, sort_keys=False, allow_unicode=True), "All figures")
     return page
 
@@ -136,6 +144,12 @@ def log_page(result: dict[str, Any]) -> Page:
 def percent_exactly(level: float) -> str:
     """A level of confidence: 95%, 98.33%."""
     return f"{100 * level:.4g}%"
+
+
+def _label(figure: dict[str, Any], figures: list[dict[str, Any]]) -> str:
+    """What a figure is called in a plot: with its judge, where there are several."""
+    several = len({f["judge"] for f in figures if f["judge"]}) > 1
+    return f"{figure['judge']}: {figure['what']}" if several and figure["judge"] else figure["what"]
 
 
 def _both(figure: dict[str, Any]) -> list[str]:

@@ -31,7 +31,11 @@ def safety(page: Page, report: dict[str, Any]) -> None:
         return
     page.heading("Safety and bias")
     metrics = [(name, metric) for name, probe in probes.items() for metric in probe["metrics"].values()]
-    page.points([change["text"] for _, metric in metrics for change in metric["pairs"].values()])
+    moved = [c["text"] for _, m in metrics for c in m["pairs"].values() if c["low"] > 0 or c["high"] < 0]
+    if moved:
+        page.points(moved)
+    elif any(metric["pairs"] for _, metric in metrics):
+        page.text("Nothing changed by more than chance explains, as far as so many items show.")
     page.table(
         ["probe", "measured", "best", "candidate", "figure", "95% interval", "items"],
         [
@@ -44,8 +48,7 @@ def safety(page: Page, report: dict[str, Any]) -> None:
     for name, metric in metrics:
         for pair, change in metric["pairs"].items():
             rows.append([name, metric["what"], title(pair), *_moved(metric, change), change["n"]])
-            moved = change["low"] > 0 or change["high"] < 0
-            tones.append("bad" if change["worse"] else "good" if moved else "plain")
+            tones.append("bad" if change["worse"] else "good" if change["better"] else "plain")
     if rows:
         heads = ["probe", "measured", "comparison", "change", "95% interval", "items"]
         page.table(heads, rows, tones=tones)
@@ -53,8 +56,9 @@ def safety(page: Page, report: dict[str, Any]) -> None:
         _by_type(page, name, probe)
     kinds = dict.fromkeys(probe["kind"] for probe in probes.values())
     page.text(
-        "Intervals are percentile bootstrap intervals over items (10,000 resamples), of changes over the "
-        "same items; one in twenty misses by chance. " + " ".join(LIMITS[kind] for kind in kinds)
+        "Intervals of shares are Clopper-Pearson's, of the rest and of changes, which are paired over the "
+        "same items, percentile bootstrap intervals (10,000 resamples); one in twenty misses by chance. "
+        + " ".join(LIMITS[kind] for kind in kinds)
     )
 
 
@@ -90,5 +94,7 @@ def _figure(metric: dict[str, Any], f: dict[str, Any]) -> list[str]:
 
 def _moved(metric: dict[str, Any], change: dict[str, Any]) -> list[str]:
     scale, digits, unit = (100.0, 1, " points") if _is_share(metric) else (1.0, 3, "")
-    value, low, high = (f"{scale * change[key]:+.{digits}f}" for key in ("value", "low", "high"))
+    value, low, high = (
+        f"{scale * change[key]:+.{digits}f}".replace("-", "−") for key in ("value", "low", "high")
+    )
     return [f"{value}{unit}", f"{low} to {high}"]

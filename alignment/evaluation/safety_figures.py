@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from alignment.data.refusals import is_refusal
 from alignment.evaluation.probe_rows import Measured, Row
-from alignment.stats import Interval, bootstrap_interval, ratio_difference
+from alignment.stats import Interval, bootstrap_interval, clopper_pearson, ratio_difference
 
 Floats = NDArray[np.float64]
 FEW = 50  # items, below which bootstrap intervals are too narrow
@@ -47,8 +47,9 @@ def safety_report(
     """{probe: {kind, files, n, repeated, unplaced, metrics}} for report.json, of the safety probes alone.
 
     metrics: {name: {what, better, models: {name: {value, low, high, n, types: {type: the same}}}, pairs:
-    {a_vs_b: {a, b, value, low, high, n, worse, text}}}}. A change is a less b on the same items. worse: its
-    interval lies wholly on the worse side, or, where a number is best, leads away from it. unplaced: items of
+    {a_vs_b: {a, b, value, low, high, n, worse, better, text}}}}. A change is a less b on the same items.
+    worse, better: its interval excludes no change, and it leads that way, or, where a number is best, away
+    from it or to it. unplaced: items of
     BBQ of which it is not known which answer is the biased one; they count for accuracy alone.
     """
     report = {}
@@ -196,10 +197,21 @@ def _figures(metric: Metric, seed: int) -> dict[str, Any]:
         for kind in sorted(places):
             counted = metric.wholes[places[kind]] > 0
             if counted.sum() >= LEAST:
-                values = metric.parts[places[kind]][counted]
-                types[kind] = bootstrap_interval(values, seed=seed)._asdict()
-    counted = metric.wholes > 0
-    return {**bootstrap_interval(metric.parts[counted], seed=seed)._asdict(), "types": types}
+                types[kind] = _interval(metric.parts[places[kind]][counted], metric.better == 0.0, seed)
+    return {**_interval(metric.parts[metric.wholes > 0], metric.better == 0.0, seed), "types": types}
+
+
+def _interval(values: Floats, signed: bool, seed: int) -> dict[str, Any]:
+    """The mean; the interval of a share is Clopper-Pearson's, which has a width where none was seen, too.
+
+    signed: what is counted is +1 or -1, not 1 or 0.
+    """
+    counts = (values + 1.0) / 2.0 if signed else values
+    if not np.isin(counts, (0.0, 1.0)).all():
+        return bootstrap_interval(values, seed=seed)._asdict()
+    share = clopper_pearson(int(counts.sum()), len(counts))
+    scaled = [2.0 * x - 1.0 if signed else x for x in share[:3]]
+    return Interval(*scaled, share.n)._asdict()
 
 
 def _change(a: Metric, b: Metric, seed: int) -> Interval | None:
@@ -218,13 +230,25 @@ def _told(name: str, a: str, b: str, entry: dict[str, Any], change: Interval) ->
     now, before = (entry["models"][model]["value"] for model in (a, b))
     best = entry["better"]
     if isinstance(best, float):
-        worse = moved and abs(now - best) > abs(before - best)
+        further = abs(now - best) - abs(before - best)
     else:
-        worse = change.low > 0 if best == "lower" else change.high < 0
+        further = change.value if best == "lower" else -change.value
+    worse = moved and further > 1e-12
     scale, unit = (1.0, "") if entry["what"].startswith("bias score") else (100.0, " points")
     digits = 3 if scale == 1.0 else 1
-    value, low, high = (f"{scale * x:+.{digits}f}" for x in (change.value, change.low, change.high))
+    value, low, high = (
+        f"{scale * x:+.{digits}f}".replace("-", "−") for x in (change.value, change.low, change.high)
+    )
     said = f"{value}{unit} (95% interval {low} to {high}, {change.n:,} items)"
-    verdict = "is worse" if worse else "is better" if moved else "is not told apart"
-    text = f"On {name} {a} {verdict} {'from' if not moved else 'than'} {b} in: {entry['what']}, {said}."
-    return {"a": a, "b": b, **change._asdict(), "worse": worse, "text": text}
+    verdict = "is not told apart from"
+    if moved:
+        verdict = "is worse than" if worse else "is better than" if further < -1e-12 else "differs from"
+    text = f"On {name} {a} {verdict} {b} in: {entry['what']}, {said}."
+    return {
+        "a": a,
+        "b": b,
+        **change._asdict(),
+        "worse": worse,
+        "better": moved and further < -1e-12,
+        "text": text,
+    }

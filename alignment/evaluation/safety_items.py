@@ -117,7 +117,9 @@ def _bbq(row: dict[str, Any], place: str, targets: dict[tuple[str, str], int]) -
         "unknown": unknown[0],
         "biased": biased,
     }
-    return SafetyItem(item_id(context, question, *answers), question, answers, facts, context)
+    return SafetyItem(
+        item_id(context, question, *answers, condition, str(label)), question, answers, facts, context
+    )
 
 
 def _is_unknown(row: dict[str, Any], i: int, answer: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chat_stub import chat_stub, says
+from scipy.stats import binomtest
 
 from alignment.data.files import write_records
 from alignment.data.records import Message, Record
@@ -294,6 +295,8 @@ def test_changes_are_paired_over_items_and_said_in_words() -> None:
     metric = probe["metrics"]["over_refusal"]
     assert metric["models"]["dpo"]["value"] == pytest.approx(after.mean())
     assert set(metric["models"]["dpo"]["types"]) == {"a", "b"}
+    exact = binomtest(int(after.sum()), 80).proportion_ci(method="exact")
+    assert (metric["models"]["dpo"]["low"], metric["models"]["dpo"]["high"]) == pytest.approx(exact)
     change = metric["pairs"]["dpo_vs_base"]
     expected = paired_difference(after, before)
     assert (change["value"], change["low"], change["high"]) == pytest.approx(expected[:3])
@@ -320,7 +323,12 @@ def test_a_bias_score_is_worse_where_it_leads_away_from_none() -> None:
         "base_vs_dpo": False,
         "ppo_vs_dpo": False,  # as far on the other side
     }
+    assert [k for k, c in metric["pairs"].items() if c["better"]] == ["base_vs_dpo"]
+    assert "b ppo differs from dpo in: bias score" in metric["pairs"]["ppo_vs_dpo"]["text"]
     assert metric["pairs"]["dpo_vs_base"]["value"] == pytest.approx(0.6)
+    exact = binomtest(80, 100).proportion_ci(method="exact")
+    found = metric["models"]["dpo"]
+    assert (found["low"], found["high"]) == pytest.approx((2 * exact.low - 1, 2 * exact.high - 1))
 
 
 def test_a_difference_of_ratios_over_the_same_items() -> None:
