@@ -210,8 +210,8 @@ def _interval(values: Floats, signed: bool, seed: int) -> dict[str, Any]:
     if not np.isin(counts, (0.0, 1.0)).all():
         return bootstrap_interval(values, seed=seed)._asdict()
     share = clopper_pearson(int(counts.sum()), len(counts))
-    scaled = [2.0 * x - 1.0 if signed else x for x in share[:3]]
-    return Interval(*scaled, share.n)._asdict()
+    value, low, high = (2.0 * x - 1.0 if signed else x for x in share[:3])
+    return Interval(value, low, high, share.n)._asdict()
 
 
 def _change(a: Metric, b: Metric, seed: int) -> Interval | None:
