@@ -142,6 +142,7 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
     from alignment.backend.models import load_policy, load_tokenizer, peft_config
     from alignment.backend.online_trainer import check_prompts, resumable
     from alignment.backend.training import run_trainer
+    from alignment.backend.unpadded import quicken
 
     args = trainer_args(config, run.checkpoints, **adapter_rate(config))
     tokenizer = load_tokenizer(config.model.path)
@@ -154,6 +155,7 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
     policy = load_policy(config.model)
     policy.generation_config.eos_token_id = stops = stop_ids(tokenizer, policy.generation_config)
     check_room(policy, counts["longest"], args.max_completion_length)
+    quicken(policy, args)
     trainer = resumable(trainer_name)(
         model=policy,
         reward_funcs=[reward_function(reward_sum(config, scorer), stops, config.missing_eos_penalty)],
@@ -163,6 +165,8 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
         processing_class=tokenizer,
         peft_config=peft_config(config.model, "CAUSAL_LM"),
     )
+    if trainer.ref_model is not None:  # TRL loads it anew
+        quicken(trainer.ref_model, args)
     metrics = run_trainer(trainer, run)
     summary = _summary(trainer.state.log_history)
     return run.finish({**metrics, **counts, "left_out": left_out, **rows.lineage(), **summary})

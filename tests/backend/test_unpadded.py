@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
-from alignment import dpo, kto, sft
+from alignment import dpo, grpo, kto, rloo, sft
 from alignment.backend import unpadded
 from alignment.backend.config import ModelSection, load_config, trainer_args
 from alignment.backend.models import load_policy
@@ -19,7 +19,7 @@ from alignment.data.files import write_records
 from alignment.errors import UserError
 from reward import stage as reward
 
-STAGES = {"sft": sft, "dpo": dpo, "kto": kto, "reward": reward}
+STAGES = {"sft": sft, "dpo": dpo, "kto": kto, "reward": reward, "rloo": rloo, "grpo": grpo}
 SMALL: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 32,
@@ -94,8 +94,8 @@ def test_twice_is_once_and_who_cannot_stays_padded() -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path, toy_model: str, toy_records: Any) -> Any:
-    """Two steps of a stage at a folder: its losses."""
+def start(tmp_path: Path, toy_model: str, toy_reward: str, toy_records: Any) -> Any:
+    """Two steps of a stage at a folder: loss and gradient's norm of each."""
     write_records(tmp_path / "data.jsonl", toy_records(12))
 
     def run(stage: str, name: str, **trainer: Any) -> list[float]:
@@ -112,16 +112,18 @@ def start(tmp_path: Path, toy_model: str, toy_records: Any) -> Any:
             "trainer": {**options, "learning_rate": 1e-2, **trainer},
             "run": {"dir": str(tmp_path / name)},
             **({"labels": "pairs"} if stage == "kto" else {}),
+            **({"reward": {"path": toy_reward}} if stage in ("rloo", "grpo") else {}),
         }
         (tmp_path / "stage.yaml").write_text(json.dumps(config))
         module = STAGES[stage]
         module.run(load_config(module.Config, tmp_path / "stage.yaml"))
         lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
-        return [line["loss"] for line in lines if "loss" in line]
+        return [line[key] for line in lines if "loss" in line for key in ("loss", "grad_norm")]
 
     return run
 
 
+SAMPLED = {"beta": 0.1, "max_completion_length": 6, "num_generations": 2}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("sft", {}),
     ("sft", {"packing": True, "max_length": 128}),
@@ -129,11 +131,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("dpo", {"precompute_ref_log_probs": True, "activation_checkpointing": True}),
     ("kto", {}),
     ("reward", {}),
+    ("rloo", SAMPLED),
+    ("grpo", SAMPLED),
 ]
 
 
 @pytest.mark.parametrize(("stage", "options"), CASES, ids=[f"{stage} {' '.join(o)}" for stage, o in CASES])
-def test_trainers_of_trl_run_without_padding_at_the_same_losses(
+def test_trainers_of_trl_run_without_padding_to_the_same_end(
     start: Any, monkeypatch: pytest.MonkeyPatch, stage: str, options: dict[str, Any]
 ) -> None:
     """Fails where a trainer's call of the model is no longer of the kind that `_forward` takes."""
@@ -144,7 +148,8 @@ def test_trainers_of_trl_run_without_padding_at_the_same_losses(
         seen = tokens_seen(backbone)
         out = forward(backbone, input_ids, attention_mask, **kwargs)
         real = int(attention_mask.sum()) if attention_mask is not None else input_ids.numel()
-        calls.append((real, seen[0] == real))
+        if kwargs["use_cache"] is False:  # of sampling, it is True
+            calls.append((real, seen[0] == real))
         backbone.get_input_embeddings()._forward_hooks.clear()
         return out
 
@@ -155,8 +160,8 @@ def test_trainers_of_trl_run_without_padding_at_the_same_losses(
     monkeypatch.undo()
     monkeypatch.setattr(unpadded, "without_padding", lambda model: "a test")
     theirs = start(stage, "theirs", **options)
-    assert mine == pytest.approx(theirs, rel=1e-4)
-    assert abs(theirs[0] - theirs[1]) > 1e-4
+    assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-6)
+    assert min(theirs[1::2]) > 1e-4
 
 
 def test_torch_compile_means_the_layers(
@@ -180,7 +185,7 @@ def test_torch_compile_means_the_layers(
 
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_losses(start: Any) -> None:
-    assert start("dpo", "compiled", torch_compile=True) == pytest.approx(start("dpo", "plain"), rel=1e-4)
+    assert start("dpo", "compiled", torch_compile=True) == pytest.approx(start("dpo", "plain"), rel=1e-3)
 
 
 def test_sharded_training_keeps_its_padding(toy_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,4 +208,4 @@ def test_on_a_gpu_losses_are_those_of_padded_batches(
     monkeypatch.setattr(unpadded, "without_padding", lambda model: "a test")
     theirs = start(stage, "theirs", **options)
     for losses in mine:
-        assert losses == pytest.approx(theirs, rel=0.02)
+        assert losses[::2] == pytest.approx(theirs[::2], rel=0.02)
