@@ -87,10 +87,7 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    if torch.is_autocast_enabled(query.device.type):  # rotated in float32, they are to be as the values
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = (x.to(dtype) for x in (query, key, value))
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, H, D)
+    q, k, v = (end_to_end(x) for x in (query, key, value))
     if cache_rows is not None:
         module.cached_keys[cache_rows, cache_places] = k
         module.cached_values[cache_rows, cache_places] = v
@@ -106,6 +103,16 @@ def attend(
     else:
         out = _padded(q, k, v, cu_seq_lens_q, max_length_q, scaling, dropout)
     return out[None], None
+
+
+def end_to_end(x: Tensor) -> Tensor:
+    """Queries, keys or values (1, H, T, D) -> (T, H, D), in the dtype of autocast where there is one.
+
+    transformers rotates in the dtype of the hidden states, which are float32 where the weights are.
+    """
+    x = x[0].transpose(0, 1)
+    on = torch.is_autocast_enabled(x.device.type)
+    return x.to(torch.get_autocast_dtype(x.device.type)) if on else x
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float | None) -> Any:

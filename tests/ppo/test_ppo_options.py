@@ -14,6 +14,8 @@ from alignment.backend.rewards import Part, RewardSum, scored
 from alignment.errors import UserError
 from alignment.ppo.watch import rising_with_reward
 
+EOS = 2  # of the toy model
+
 
 def reference_weights(trainer: Any) -> dict[str, torch.Tensor]:
     from alignment.ppo.reference import weights
@@ -282,3 +284,26 @@ def test_rollouts_by_the_graph_engine(make_trainer: Any, logged: Any, adapter: s
     assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-4)
     assert logged(trainer, "val/ratio")[0] == pytest.approx(1, abs=1e-5)
     assert logged(trainer, "completions/mean_length")[0] > 1
+
+
+@pytest.mark.parametrize("adapter", [None, "new"])
+def test_rollouts_while_float32_weights_are_trained_under_autocast(
+    make_trainer: Any, logged: Any, adapter: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine decodes with a copy in bfloat16, which follows the weights; an adapter's model as it is."""
+    from alignment.ppo import sampling
+
+    monkeypatch.setattr(sampling, "why_not", lambda *settings: None)
+    trainer = make_trainer(adapter, rollout_engine="graph", bf16=True, num_iterations=1, max_steps=4)
+    engine = trainer.engine
+    assert (engine.model is engine.source) == (adapter is not None)
+    assert {key.dtype for _, key, _ in engine.layers} == {torch.bfloat16}
+    before = [p.clone() for p in engine.source.parameters()]
+    trainer.train()
+    assert logged(trainer, "val/ratio")[0] == pytest.approx(1, abs=1e-2)
+    assert any(not torch.equal(p, old) for p, old in zip(engine.source.parameters(), before, strict=False))
+    if adapter is None:  # its weights are the policy's, cast, as they were at the last rollout
+        engine.decode([[5, 6]], 2, [EOS], 0)
+        policy = dict(engine.source.named_parameters())
+        for name, parameter in engine.model.named_parameters():
+            assert torch.equal(parameter, policy[name].to(torch.bfloat16)), name

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from alignment.backend.packed import arguments, attend, compile_layers, why_not_packed
+from alignment.backend.packed import arguments, attend, compile_layers, end_to_end, why_not_packed
 
 CHECK = 16  # steps between looks at which rows have ended; a look waits for the GPU
 LENGTH = 64  # caches hold a multiple of so many tokens, and one that is up to SPARE times as long will do
@@ -57,7 +57,7 @@ class GraphEngine:
 
     def __init__(self, model: Any, dtype: torch.dtype | None = None, compiled: bool = False) -> None:
         self.source = model  # not compiled yet
-        self.model = model if dtype is None else copy.deepcopy(model).to(dtype).requires_grad_(False)
+        self.model = model if dtype is None else _cast_copy(model, dtype)
         # As they are now: more may be hung on the model later.
         self.weights = list(zip(self.model.parameters(), model.parameters(), strict=True))
         self.batch: _Batch | None = None
@@ -262,13 +262,21 @@ class _Batch:
         graph.replay()
 
 
+def _cast_copy(model: Any, dtype: torch.dtype) -> Any:
+    """A frozen copy with its weights in `dtype`. Buffers stay as they are: rotary frequencies are float32."""
+    twin = copy.deepcopy(model).requires_grad_(False)
+    for parameter in twin.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return twin.eval()
+
+
 @torch.no_grad()
 def _attention_layers(model: Any) -> list[tuple[Any, Tensor, Tensor]]:
     """The attention modules of a model, each with a key and a value such as it caches."""
     found: list[tuple[Any, Tensor, Tensor]] = []
 
     def noting(module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Any:
-        found.append((module, key[0].transpose(0, 1), value[0].transpose(0, 1)))  # (T, H_kv, D)
+        found.append((module, end_to_end(key), end_to_end(value)))
         return attend(module, query, key, value, *rest, **options)
 
     given = arguments(torch.tensor([1]), model.device)
