@@ -8,7 +8,9 @@ interval resamples prompts. Each kind of model is compared pair by pair with a B
 of words and pairs of words (scikit-learn), and with the plain reward model.
 Whole rankings need more than two completions: "pairs" and "rankings" are compared on the quickstart's
 rankings (four completions, judged by a program), trained on one part of the prompts, measured on the other.
-`--limit N` takes N pairs, to try the script on a CPU with --model tiny.
+Several processes work off the models (`--workers N`); each model's scores are kept in the work folder, its
+weights are not, and one that is scored is not trained again. `--limit N` takes N pairs, to try the script on
+a CPU with --model tiny.
 """
 
 from __future__ import annotations
@@ -16,24 +18,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import shutil
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from smollm2_path import ROOT
+import side
 
-from alignment.backend.config import load_config
-from alignment.backend.runs import read_run
-from alignment.backend.scoring import load_scorer
-from alignment.data.files import write_records
+from alignment.data.files import read_records, write_records
 from alignment.data.formats import hh_rlhf
 from alignment.data.records import Record
 from alignment.data.views import pairs_view
 from alignment.stats import bootstrap_interval
-from reward import stage
 from reward.evaluation import outcomes, scored
 
 KINDS: dict[str, list[str]] = {
@@ -44,7 +42,6 @@ KINDS: dict[str, list[str]] = {
 }
 RANKINGS = {"pairs": [], "rankings": ["loss=rankings"]}
 Row = dict[str, Any]
-HELP = argparse.RawDescriptionHelpFormatter
 
 
 def fold_of(record: Record, folds: int) -> int:
@@ -73,54 +70,101 @@ def tfidf(train: list[Row], test: list[Row]) -> np.ndarray:
     return outcomes(np.asarray(difference @ model.coef_[0]).ravel())
 
 
-def train(work: Path, name: str, data: Path, model: str, seed: int, settings: list[str]) -> str:
-    """A reward run's directory, trained unless it is there already."""
-    folder = work / "runs" / f"{name}-{seed}"
-    given = [f"run.dir={folder}", f"run.seed={seed}", f"model.path={model}", f"data.train=[{data}]"]
-    config = load_config(
-        stage.Config, "smollm2-135m/reward", [*given, "data.validation_fraction=0.0", *settings]
-    )
-    if not (folder / "run.json").is_file() or read_run(folder)["status"] != "complete":
-        stage.run(config)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return str(folder)
+class Job(NamedTuple):
+    """One model: trained on one file of records, asked about the pairs of another."""
+
+    name: str
+    seed: int
+    data: str
+    test: str
+    settings: list[str]
+
+    def scores(self, work: Path) -> Path:
+        return work / "scores" / f"{self.name}-{self.seed}.json"
 
 
-def differences(run: str, rows: list[Row]) -> np.ndarray:
+def work_off(work: Path, model: str, jobs: list[Job]) -> None:
+    """Train and ask each model that has not been: {"differences", "seconds", "versions"} in its file."""
+    from alignment.backend.config import load_config
+    from alignment.backend.runs import read_run
+    from alignment.backend.scoring import load_scorer
+    from reward import stage
+
+    for job in jobs:
+        if job.scores(work).is_file():
+            continue
+        folder = work / "runs" / f"{job.name}-{job.seed}"
+        given = [
+            f"run.dir={folder}",
+            f"run.seed={job.seed}",
+            f"model.path={model}",
+            f"data.train=[{job.data}]",
+        ]
+        given += ["run.overwrite=true", "data.validation_fraction=0.0", *job.settings]
+        stage.run(load_config(stage.Config, "smollm2-135m/reward", given))
+        rows = list(pairs_view(read_records([job.test]), margin=True))
+        found = scored(load_scorer(str(folder)), rows).differences
+        run = read_run(folder)
+        told = {"differences": found.tolist(), "seconds": run["seconds"], "versions": run["versions"]}
+        side.save(job.scores(work), told)
+        shutil.rmtree(folder)
+        print(f"{job.name}-{job.seed}: {outcomes(found).mean():.3f}", flush=True)
+
+
+def differences(work: Path, job: Job) -> np.ndarray:
     """(n,) score of chosen less that of rejected."""
-    return scored(load_scorer(run), rows).differences
+    return np.array(json.loads(job.scores(work).read_text())["differences"])
 
 
 def interval(values: np.ndarray, prompts: list[str]) -> Row:
     return bootstrap_interval(values, prompts)._asdict()
 
 
-def on_people(arguments: argparse.Namespace, settings: list[str]) -> Row:
-    """Accuracies over all folds, and differences from the linear model and from the plain reward model."""
+def fold_files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """By fold the records to train on and those held out."""
     path = arguments.data / "human" / "hh_harmless_test.jsonl.gz"
     records = list(hh_rlhf.read([path]))[: arguments.limit]
-    folds = [[r for r in records if fold_of(r, arguments.folds) == k] for k in range(arguments.folds)]
+    numbers = [fold_of(record, arguments.folds) for record in records]
+    files = []
+    for k in range(arguments.folds):
+        data, test = (arguments.work / f"fold-{k}{part}.jsonl" for part in ("", "-held-out"))
+        write_records(data, [r for r, n in zip(records, numbers, strict=True) if n != k], overwrite=True)
+        write_records(test, [r for r, n in zip(records, numbers, strict=True) if n == k], overwrite=True)
+        files.append((data, test))
+    return files
+
+
+def people_jobs(arguments: argparse.Namespace, settings: list[str]) -> list[dict[str, list[Job]]]:
+    """By fold and kind the models, one a seed."""
+    return [
+        {
+            kind: [
+                Job(f"fold{k}-{kind.replace(' ', '-')}", seed, str(data), str(test), [*settings, *extra])
+                for seed in range(arguments.seeds)
+            ]
+            for kind, extra in KINDS.items()
+        }
+        for k, (data, test) in enumerate(fold_files(arguments))
+    ]
+
+
+def on_people(work: Path, folds: list[dict[str, list[Job]]]) -> Row:
+    """Accuracies over all folds, and differences from the linear model and from the plain reward model."""
     right: dict[str, list[np.ndarray]] = {}
     prompts: list[str] = []
-    for k, held_out in enumerate(folds):
-        rest = [record for other, fold in enumerate(folds) if other != k for record in fold]
-        data = arguments.work / f"fold-{k}.jsonl"
-        write_records(data, rest, overwrite=True)
-        test, known = list(pairs_view(held_out, margin=True)), list(pairs_view(rest))
+    for kinds in folds:
+        plain = kinds["plain"]
+        test = list(pairs_view(read_records([plain[0].test]), margin=True))
+        known = list(pairs_view(read_records([plain[0].data])))
         prompts += [str(row["prompt"]) for row in test]
         right.setdefault("TF-IDF", []).append(tfidf(known, test))
         longer = [len(str(row["chosen"])) - len(str(row["rejected"])) for row in test]
         right.setdefault("the longer one", []).append(outcomes(np.array(longer, dtype=float)))
-        for kind, extra in KINDS.items():
-            name = f"fold{k}-{kind.replace(' ', '-')}"
-            runs = [
-                train(arguments.work, name, data, arguments.model, seed, [*settings, *extra])
-                for seed in range(arguments.seeds)
-            ]
-            found = np.array([differences(run, test) for run in runs])  # (seeds, n)
+        for kind, jobs in kinds.items():
+            found = np.array([differences(work, job) for job in jobs])  # (seeds, n)
             right.setdefault(kind, []).append(outcomes(found).mean(axis=0))
-            if kind == "plain" and arguments.seeds > 1:
-                together = f"{arguments.seeds} runs together"
+            if kind == "plain" and len(jobs) > 1:
+                together = f"{len(jobs)} runs together"
                 right.setdefault(together, []).append(outcomes(found.mean(axis=0)))
     whole = {kind: np.concatenate(parts) for kind, parts in right.items()}
     return {
@@ -131,27 +175,30 @@ def on_people(arguments: argparse.Namespace, settings: list[str]) -> Row:
     }
 
 
-def on_rankings(arguments: argparse.Namespace, settings: list[str]) -> Row:
-    """The two losses on the quickstart's rankings, measured on its held-out prompts."""
-    from alignment.data.files import read_records
-
-    held_out = list(read_records(["quickstart/rankings_held_out.jsonl.gz"]))
-    train_records = list(read_records(["quickstart/rankings.jsonl.gz"]))
-    if arguments.limit:
-        held_out, train_records = held_out[: arguments.limit], train_records[: arguments.limit]
-    data = arguments.work / "rankings.jsonl"
-    write_records(data, train_records, overwrite=True)
-    test = list(pairs_view(held_out, margin=True))
-    prompts = [str(row["prompt"]) for row in test]
-    right = {}
-    for kind, extra in RANKINGS.items():
-        runs = [
-            train(arguments.work, f"by-{kind}", data, arguments.model, seed, [*settings, *extra])
-            for seed in range(arguments.seeds)
-        ]
-        right[kind] = np.mean([outcomes(differences(run, test)) for run in runs], axis=0)
+def ranking_jobs(arguments: argparse.Namespace, settings: list[str]) -> dict[str, list[Job]]:
+    """By loss the models on the quickstart's rankings, one a seed."""
+    files = []
+    for name in ("rankings", "rankings_held_out"):
+        records = list(read_records([f"quickstart/{name}.jsonl.gz"]))[: arguments.limit]
+        files.append(arguments.work / f"{name}.jsonl")
+        write_records(files[-1], records, overwrite=True)
+    data, test = map(str, files)
     return {
-        "records": len(train_records),
+        kind: [Job(f"by-{kind}", seed, data, test, [*settings, *extra]) for seed in range(arguments.seeds)]
+        for kind, extra in RANKINGS.items()
+    }
+
+
+def on_rankings(work: Path, kinds: dict[str, list[Job]]) -> Row:
+    """The two losses on the quickstart's rankings, measured on its held-out prompts."""
+    one = kinds["pairs"][0]
+    prompts = [str(row["prompt"]) for row in pairs_view(read_records([one.test]), margin=True)]
+    right = {
+        kind: np.mean([outcomes(differences(work, job)) for job in jobs], axis=0)
+        for kind, jobs in kinds.items()
+    }
+    return {
+        "records": sum(1 for _ in read_records([one.data])),
         "accuracy": {kind: interval(values, prompts) for kind, values in right.items()},
         "rankings over pairs": interval(right["rankings"] - right["pairs"], prompts),
     }
@@ -164,30 +211,49 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "hh_reward.json")
+    parser.add_argument("--out", type=Path, default=side.ROOT / "benchmarks" / "results" / "hh_reward.json")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--workers", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=500, help="that all may take")
+    parser.add_argument("--commit")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("settings", nargs="*", help="KEY=VALUE over smollm2-135m/reward, for every model")
     arguments = parser.parse_args()
+    plan = arguments.work / "plan.json"
+    if arguments.worker is not None:
+        jobs = [Job(*told) for told in json.loads(plan.read_text())]
+        work_off(arguments.work, arguments.model, jobs[arguments.worker :: arguments.workers])
+        return
     arguments.work.mkdir(parents=True, exist_ok=True)
     settings = ["data.max_truncated=0.2", "trainer.save_strategy=no", *arguments.settings]
+    folds, rankings = people_jobs(arguments, settings), ranking_jobs(arguments, settings)
+    every = [job for kinds in (*folds, rankings) for jobs in kinds.values() for job in jobs]
+    plan.write_text(json.dumps(every))
     result = {
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or "CPU",
         "model": Path(arguments.model).name,
         "folds": arguments.folds,
         "seeds": arguments.seeds,
         "settings": settings,
-        "people": on_people(arguments, settings),
-        "rankings": on_rankings(arguments, settings),
+        **side.origin(arguments.commit, ("torch", "transformers", "trl")),
     }
-    runs = sorted((arguments.work / "runs").iterdir())
-    state = read_run(runs[0])
-    result |= {"versions": state["versions"], "commit": (state["git"] or {}).get("commit")}
-    result["seconds"] = sum(read_run(run)["seconds"] for run in runs)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    began, workers = time.monotonic(), range(arguments.workers)
+    started = [
+        side.start(__file__, f"worker {k}", arguments.work, [*sys.argv[1:], "--worker", str(k)])
+        for k in workers
+    ]
+    for k, process in zip(workers, started, strict=True):
+        left = arguments.seconds - (time.monotonic() - began)
+        found = side.finish(process, f"worker {k}", arguments.work, left)
+        if "error" in found:
+            print(f"worker {k}: {found['error'][-300:]}", flush=True)
+    missing = [job for job in every if not job.scores(arguments.work).is_file()]
+    if missing:
+        raise SystemExit(f"{len(missing)} of {len(every)} models are missing; the same command goes on")
+    result["seconds"] = round(time.monotonic() - began, 1)
+    result |= {"people": on_people(arguments.work, folds), "rankings": on_rankings(arguments.work, rankings)}
+    side.save(arguments.out, result)
     print(json.dumps({key: result[key] for key in ("people", "rankings", "seconds")}, indent=2))
 
 
