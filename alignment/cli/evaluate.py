@@ -82,6 +82,16 @@ def reward_kl(
     print(json.dumps({"run": result["run"], "report": result["report"], "checkpoints": points}, indent=2))
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of an evaluation's report.json."""
+    from importlib import resources
+
+    print(
+        (resources.files("alignment.evaluation") / "report.schema.json").read_text(encoding="utf-8"), end=""
+    )
+
+
 def show(result: dict[str, Any]) -> None:
     """Verdicts and the report's path for people on stderr, the win rates as JSON on stdout."""
     from rich.console import Console

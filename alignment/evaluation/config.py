@@ -131,7 +131,7 @@ class Config(RunConfig):
     reward_control: str | None = None
     """The run directory of a reward model trained on shuffled labels: its accuracy should be one half."""
     report: str | None = None
-    """A folder that gets a copy of report.json and report.html."""
+    """A folder that gets a copy of report.json, report.html and report.md."""
     run: RunSection
 
     @field_validator("probes")

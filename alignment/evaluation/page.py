@@ -12,7 +12,7 @@ from alignment.evaluation.page_cost import cost
 from alignment.evaluation.page_figures import models, slices, training, win_rates
 from alignment.evaluation.page_safety import safety
 from alignment.evaluation.page_samples import samples
-from alignment.evaluation.phrases import listed
+from alignment.evaluation.phrases import covers, listed
 from alignment.report.page import Page
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     )
     for verdict in report["verdict"]:
         page.verdict(verdict["text"], verdict["tone"], verdict["detail"])
-    page.text(f"The judge. {report['judge']['statement']}\n\n{_covers(report)}")
+    page.text(f"The judge. {report['judge']['statement']}\n\nWhat the intervals cover. {covers(report)}")
     if report["warnings"]:
         page.heading("Before you rely on it", 3)
         page.points(report["warnings"])
@@ -47,20 +47,6 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     samples(page, evidence)
     _origin(page, report)
     return page
-
-
-def _covers(report: dict[str, Any]) -> str:
-    """What the intervals are about."""
-    if report["over_seeds"]:
-        return (
-            "What the intervals cover. Those over seeds say how far the figures would move with other "
-            "prompts of this kind and another training seed; all others cover other prompts alone. None "
-            "covers another judge."
-        )
-    return (
-        "What the intervals cover. They say how far the figures would move with other prompts of this kind. "
-        "They do not cover another training seed, which may move them more, nor another judge."
-    )
 
 
 def _origin(page: Page, report: dict[str, Any]) -> None:

@@ -26,3 +26,17 @@ def spread(interval: dict[str, Any]) -> str:
 
 def signed(interval: dict[str, Any]) -> str:
     return f"{'+' if interval['value'] > 0 else ''}{spread(interval)}"
+
+
+def covers(report: dict[str, Any]) -> str:
+    """What the intervals are about."""
+    if report["over_seeds"]:
+        return (
+            "Intervals over seeds say how far the figures would move with other "
+            "prompts of this kind and another training seed; all others cover other prompts alone. None "
+            "covers another judge."
+        )
+    return (
+        "The intervals say how far the figures would move with other prompts of this kind. "
+        "They do not cover another training seed, which may move them more, nor another judge."
+    )

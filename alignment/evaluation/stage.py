@@ -6,6 +6,7 @@
         likelihoods.jsonl   log-probabilities of the answers: all KL figures can be computed again from it
         report.json         the figures
         report.html         one page that holds all it needs
+        report.md           the verdict and a table, for a model's card
 
         probes/             every item of every probe, as each model did on it
         replies/            what LLM judges and candidates behind an address answered, word for word
@@ -53,6 +54,7 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     scorers = [path for path in (*judges_here, config.reward_run, config.reward_control) if path]
     run_dir = open_run(config, data=[*config.prompts, *dict.fromkeys(files)], parents=[*models, *scorers])
 
+    from alignment.evaluation.card import card
     from alignment.evaluation.collect import ANSWERS, Counter, collect, open_candidates
     from alignment.evaluation.cost import costs_of, measure_single
     from alignment.evaluation.page import build_page
@@ -113,8 +115,10 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
     report = build_report(evidence, seconds=time.monotonic() - started)
     write_evidence(run_dir.dir, evidence, report)
     build_page(evidence, report).write(run_dir.dir / "report.html", overwrite=True)
+    with atomic_output(run_dir.dir / "report.md", overwrite=True) as temporary:
+        temporary.write_text(card(report), encoding="utf-8")
     if config.report is not None:
-        for name in ("report.json", "report.html"):
+        for name in ("report.json", "report.html", "report.md"):
             with atomic_output(Path(config.report) / name, overwrite=True) as temporary:
                 shutil.copy(run_dir.dir / name, temporary)
     metrics = {key: value for key, value in report.items() if key not in ("config", "lineage")}
