@@ -21,7 +21,7 @@ from alignment.data.refusals import is_refusal
 from alignment.errors import UserError
 from alignment.evaluation.standings import differences, mean_by_prompt, shared_pairs
 from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts
-from alignment.stats import Interval, paired_difference
+from alignment.stats import Interval, clopper_pearson, paired_difference
 
 if TYPE_CHECKING:
     from alignment.evaluation.probe_rows import Measured
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 WORSE = 3  # the exit code of `alignkit evaluate drift`
 FEW = 100  # prompts, below which bootstrap intervals are too narrow to lean on
+FEW_CHANGED = 10  # items that changed, below which the bootstrap has too little to draw from
 LEAST = 20  # prompts, below which nothing is decided
 
 ByPrompt = dict[str, float]
@@ -89,7 +90,8 @@ def drift(
     deciding = [*judged, *probed]
     level = 1.0 - 0.05 / len(deciding)
     figures = [_figure(one, level, seed) for one in deciding]
-    for figure in figures:
+    for figure, one in zip(figures, deciding, strict=True):
+        figure["difference"] = _cautious(figure["difference"], one, level)
         figure["state"] = state_of(figure["difference"], margin)
     beside = [_figure(one, 0.95, seed) for one in [*scores, *_of_texts(baseline, new, tested), *other]]
     counts = {
@@ -195,9 +197,9 @@ def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) 
 def _traits(run: Stored) -> dict[tuple[str, str], list[float]]:
     """(model, prompt's key) -> mean words, share of refusals, share of empty answers."""
     found = {}
-    for key, _, answers in read_texts(run):
-        for name, texts in answers.items():
-            rows = [(len(text.split()), is_refusal(text), not text.strip()) for text in texts]
+    for key, answers in read_texts(run):
+        for name, said in answers.items():
+            rows = [(len(one.text.split()), is_refusal(one.text), not one.text.strip()) for one in said]
             found[name, key] = np.mean(rows, axis=0).tolist()
     return found
 
@@ -258,6 +260,23 @@ def _figure(one: _Paired, level: float, seed: int) -> dict[str, Any]:
         "after": float(np.mean(after)),
         "difference": change._asdict(),
     }
+
+
+def _cautious(change: dict[str, Any], one: _Paired, level: float) -> dict[str, Any]:
+    """The interval of a difference of shares, wider where next to nothing changed.
+
+    The bootstrap can only draw what it has seen: with no item that got worse it ends at 0, with twenty items
+    as with a thousand. Below FEW_CHANGED the interval reaches at least as far as if every item that may get
+    worse, by Clopper-Pearson's bound on their share, got worse by all of it; and likewise for better.
+    """
+    differences = np.array([one.after[key] - one.before[key] for key in one.before.keys() & one.after.keys()])
+    worse, better = int((differences < -1e-9).sum()), int((differences > 1e-9).sum())
+    if worse + better >= FEW_CHANGED:
+        return change
+    n = len(differences)
+    low = min(change["low"], -clopper_pearson(worse, n, level=level).high)
+    high = max(change["high"], clopper_pearson(better, n, level=level).high)
+    return {**change, "low": low, "high": high}
 
 
 def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> dict[str, Any]:

@@ -35,6 +35,13 @@ class Outcomes(NamedTuple):
     outcomes: NDArray[np.float64]
 
 
+class Said(NamedTuple):
+    """An answer, and the messages before it."""
+
+    messages: list[dict[str, Any]]
+    text: str
+
+
 @dataclass(frozen=True)
 class Spoken:
     """What one judge said. scores: (model, prompt's key) -> one for each answer; {} where it gives none."""
@@ -165,8 +172,8 @@ def read_judges(run: Stored) -> dict[str, Spoken]:
     return found
 
 
-def read_texts(run: Stored) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, list[str]]]]:
-    """(prompt's key, its messages, the answers by model) of every prompt, in a stream.
+def read_texts(run: Stored) -> Iterator[tuple[str, dict[str, list[Said]]]]:
+    """(prompt's key, the answers by model) of every prompt, in a stream; of several turns each is an answer.
 
     Raises UserError where the completions were not kept.
     """
@@ -174,11 +181,17 @@ def read_texts(run: Stored) -> Iterator[tuple[str, list[dict[str, Any]], dict[st
     if not path.is_file():
         raise UserError(f"{run.folder} has no {COMPLETIONS}, so its answers cannot be read again")
     for row in _lines(path, _Whole):
-        answers: dict[str, list[str]] = {}
+        answers: dict[str, list[Said]] = {}
         for completion in row.completions:
-            if completion.source is not None and completion.source.name is not None:
-                answers.setdefault(completion.source.name, []).append(completion.content or "")
-        yield run.keys[row.id], [{"role": m.role, "content": m.content} for m in row.prompt], answers
+            if completion.source is None or completion.source.name is None:
+                continue
+            before = [{"role": m.role, "content": m.content} for m in row.prompt]
+            for turn in completion.messages or [_Message("assistant", completion.content)]:
+                if turn.role == "assistant":
+                    said = Said([*before], str(turn.content or ""))
+                    answers.setdefault(completion.source.name, []).append(said)
+                before.append({"role": turn.role, "content": turn.content})
+        yield run.keys[row.id], answers
 
 
 def find_stored(folders: Iterable[str | Path]) -> list[Stored]:

@@ -121,11 +121,11 @@ def _evaluated(run: Stored, name: str, seed: int) -> Side:
     """The prompts of a run with the answers of one candidate."""
     side = Side()
     scores = read_judges(run)[run.judge].scores
-    for key, messages, answers in read_texts(run):
+    for key, answers in read_texts(run):
         known = scores.get((name, key), [])
-        for k, text in enumerate(answers.get(name, ())):
-            said = known[k] if k < len(known) else None
-            row = Logged(str(messages[-1]["content"] or ""), text, said, messages)
+        for k, said in enumerate(answers.get(name, ())):
+            score = known[k] if k < len(known) else None
+            row = Logged(str(said.messages[-1]["content"] or ""), said.text, score, said.messages)
             side.add(row)
             if k == 0:
                 side.sample.append(row)

@@ -14,7 +14,7 @@ from alignment.cli import app
 from alignment.errors import UserError
 from alignment.evaluation.drift import drift, state_of
 from alignment.evaluation.logs import decode_logged
-from alignment.evaluation.stored import read_stored
+from alignment.evaluation.stored import read_stored, read_texts
 from alignment.evaluation.traffic import compare_log
 
 TOPICS = (
@@ -97,7 +97,7 @@ def test_a_fall_is_worse_with_exit_code_3_and_the_same_run_is_not(tmp_path: Path
     assert figure["difference"]["value"] == pytest.approx(np.mean(after) - np.mean(before))
     assert (figure["state"], result["verdict"]["state"]) == ("worse", "worse")
     assert "Worse by more than the margin of 2 points: dpo against sft" in found.stderr
-    same = run("drift", str(old), str(old))
+    same = run("drift", str(old), str(old), "--margin", "0.05")
     assert same.exit_code == 0
     assert json.loads(same.stdout)["verdict"]["state"] == "no worse"
     better = run("drift", str(new), str(old), "--margin", "0.02")
@@ -125,6 +125,35 @@ def test_the_margin_decides_by_the_whole_interval() -> None:
         "no worse",
     ]
     assert state_of({**interval, "n": 19}, 0.0) == "undecided"
+
+
+@pytest.mark.parametrize(("n", "state"), [(30, "undecided"), (300, "no worse")])
+def test_nothing_changed_is_no_proof_with_few_prompts(n: int, state: str, tmp_path: Path) -> None:
+    """30 prompts without a change leave room for a fall of 1 - 0.025^(1/30) = 11.6 points, 300 for 1.2."""
+    stored = read_stored(write_run(tmp_path / "run", {"program": won(0.6, n)}))
+    result = drift(stored, stored, margin=0.02)
+    assert result["verdict"]["state"] == state
+    assert result["figures"][0]["difference"]["low"] == pytest.approx(0.025 ** (1 / n) - 1)
+
+
+def test_every_turn_of_a_conversation_is_an_answer(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"program": won(0.6, 30)})
+    lines = (folder / "completions.jsonl").read_text().splitlines()
+    talk = [("assistant", "One two."), ("user", "And?"), ("assistant", "I can't help with that.")]
+    for i, line in enumerate(lines):
+        row = json.loads(line)
+        row["completions"][0] |= {"content": None, "messages": [{"role": r, "content": t} for r, t in talk]}
+        lines[i] = json.dumps(row)
+    (folder / "completions.jsonl").write_text("".join(line + "\n" for line in lines))
+    (_, answers), *_ = read_texts(read_stored(folder))
+    assert [said.text for said in answers["dpo"]] == ["One two.", "I can't help with that."]
+    assert [m["content"] for m in answers["dpo"][1].messages[1:]] == ["One two.", "And?"]
+    beside = {f["kind"]: f for f in drift(read_stored(folder), read_stored(folder))["beside"]}
+    assert (beside["words"]["after"], beside["refusals"]["after"], beside["empty"]["after"]) == (
+        3.5,
+        0.5,
+        0.0,
+    )
 
 
 def test_every_judge_scores_and_texts_are_compared(tmp_path: Path) -> None:
