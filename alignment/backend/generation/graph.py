@@ -265,6 +265,7 @@ class _Batch:
 def _cast_copy(model: Any, dtype: torch.dtype) -> Any:
     """A frozen copy with its weights in `dtype`. Buffers stay as they are: rotary frequencies are float32."""
     twin = copy.deepcopy(model).requires_grad_(False)
+    vars(twin).pop("forward", None)  # TRL replaces it on the instance, by one that calls the original's
     for parameter in twin.parameters():
         parameter.data = parameter.data.to(dtype)
     return twin.eval()
