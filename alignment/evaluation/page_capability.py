@@ -31,7 +31,8 @@ def capability(page: Page, report: dict[str, Any]) -> None:
 
 def _probes(page: Page, probes: dict[str, Any]) -> None:
     page.heading("What was kept, and what was forgotten")
-    page.points([change["text"] for probe in probes.values() for change in probe["pairs"].values()])
+    changes = [change for probe in probes.values() for change in probe["pairs"].values()]
+    page.points([c["text"] for c in sorted(changes, key=lambda change: not change["forgotten"])])
     page.table(
         ["probe", "measured", "candidate", "figure", "95% interval", "items", "also"],
         [
@@ -132,7 +133,7 @@ def _figure(probe: dict[str, Any], figures: dict[str, Any]) -> list[str]:
 def _change(probe: dict[str, Any], change: dict[str, Any]) -> list[str]:
     scale = _scale(probe)
     value, low, high = (
-        "–" if v is None else f"{scale * v:+.1f}" if scale > 1 else f"{v:+.4f}"
+        "–" if v is None else f"{scale * v:+.{1 if scale > 1 else 4}f}".replace("-", "−")
         for v in (change["value"], change["low"], change["high"])
     )
     unit = "points" if scale > 1 else change["unit"]
@@ -160,7 +161,7 @@ def _also(figures: dict[str, Any]) -> str:
         parts += [f"F1 {number(figures['f1'])}"]
     if figures.get("unfinished"):
         parts += [f"{percent(figures['unfinished'])} cut off"]
-    return ", ".join(parts) or "–"
+    return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or "–"
 
 
 def _tone(probe: dict[str, Any], change: dict[str, Any]) -> Tone:

@@ -223,33 +223,36 @@ def _sentence(name: str, change: Mapping[str, Any], probe: Mapping[str, Any], te
     what = f"{said} on {name}"
 
     def figure(value: float, sign: str = "") -> str:
-        return f"{scale * value:{sign}.{1 if share else 3}f}"
+        return f"{scale * value:{sign}.{1 if share else 3}f}".replace("-", "−")
 
-    basis = [f"{change['n']:,} items" if change["n"] else "items unknown"]
-    basis += [] if change["paired"] else ["unpaired, from standard errors"]
-    p = "p < 0.0001" if change["p_holm"] < 1e-4 else f"p = {change['p_holm']:.2g}"
-    basis += [f"{'sign test ' if change['paired'] else ''}{p}"]
-    corrected = f" (corrected for {tests} comparisons)" if tests > 1 else ""
     if change["low"] is None:
         return f"{what}: {figure(change['value'], '+')}{unit} from {b} to {a}, and the files have no errors."
-    interval = f"95% interval {figure(change['low'], '+')} to {figure(change['high'], '+')}"
-    moved = f"{figure(change['value'], '+')}{unit} ({interval}; {', '.join(basis)}{corrected})"
-    perplexities = ""
+    p = "p < 0.0001" if change["p_holm"] < 1e-4 else f"p = {change['p_holm']:.2g}"
+    basis = [f"{change['n']:,} items" if change["n"] else "of an unknown number of items"]
+    basis += [f"sign test {p}"] if change["paired"] else [f"unpaired, from standard errors, {p}"]
+    basis += [f"corrected for {tests} comparisons"] if tests > 1 else []
+    low, high = change["low"], change["high"]
+    if low <= 0.0 <= high:
+        least = change["smallest_loss"]
+        seen = (
+            "so few items show no loss at all"
+            if least is None
+            else f"a loss of {figure(least)}{unit} would have been seen with 80% chance"
+        )
+        interval = f"95% interval {figure(low, '+')} to {figure(high, '+')}"
+        moved = f"{what} {figure(change['value'], '+')}{unit} ({interval}; {', '.join(basis)})"
+        return f"No change of {a} against {b} is seen: {moved}; {seen}."
+    near, far = sorted((abs(low), abs(high)))
+    way = "higher" if low > 0.0 else "lower"
+    moved = f"its {what} is {figure(abs(change['value']))}{unit} {way}"
     if change["unit"] == "nats a token":
         before, after = (probe["models"][m]["perplexity"] for m in (b, a))
-        perplexities = f", perplexity {before:.4g} before and {after:.4g} now"
-    if change["forgotten"]:
-        chance = "" if change["p_holm"] < 0.05 else " After the correction it may be chance."
-        return f"{a} has forgotten: its {what} against {b} is worse by {moved}{perplexities}.{chance}"
-    if change["low"] > 0 or change["high"] < 0:
-        return f"{a} is better than {b} on {name}: {said} {moved}{perplexities}."
-    least = change["smallest_loss"]
-    seen = (
-        "so few items show no loss at all"
-        if least is None
-        else f"a loss of {figure(least)}{unit} would have been seen with 80% chance"
-    )
-    return f"No change of {a} against {b} is seen on {name}: {said} {moved}; {seen}."
+        moved += f", perplexity {after:.4g} instead of {before:.4g}"
+    moved += f" (95% interval {figure(near)} to {figure(far)}; {', '.join(basis)})"
+    if not change["forgotten"]:
+        return f"{a} is better than {b}: {moved}."
+    chance = "" if change["p_holm"] < 0.05 else " After the correction it may be chance."
+    return f"{a} has forgotten what {b} knows: {moved}.{chance}"
 
 
 def _matched(a: Scores, b: Scores) -> tuple[Scores, Scores]:

@@ -251,8 +251,9 @@ def test_a_loss_is_called_forgotten_with_mcnemars_p() -> None:
     assert change["p"] == pytest.approx(mcnemar([[65, 15], [3, 17]], exact=True).pvalue)
     assert change["forgotten"]
     assert change["text"].startswith(
-        "new has forgotten: its exact match on quiz against old is worse by -12.0 points"
+        "new has forgotten what old knows: its exact match on quiz is 12.0 points lower (95% interval "
     )
+    assert change["text"].endswith(f"100 items, sign test p = {change['p']:.2g}).")
     assert warnings_of(report) == [change["text"]]
     turned = probe_report(measured(new=new, old=old), [("old", "new")])["quiz"]["pairs"]["old_vs_new"]
     assert not turned["forgotten"]
@@ -264,7 +265,7 @@ def test_without_a_change_the_smallest_loss_that_would_have_shown_is_told() -> N
     report = probe_report(measured(new=same, old=same), [("new", "old")])
     change = report["quiz"]["pairs"]["new_vs_old"]
     assert not change["forgotten"]
-    assert "No change of new against old is seen on quiz" in change["text"]
+    assert "No change of new against old is seen: exact match on quiz +0.0 points" in change["text"]
     assert f"a loss of {100 * change['smallest_loss']:.1f} points would have been seen" in change["text"]
     few = probe_report(measured(new=[1, 0], old=[1, 0]), [("new", "old")])
     assert "so few items show no loss at all" in few["quiz"]["pairs"]["new_vs_old"]["text"]
