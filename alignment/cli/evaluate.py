@@ -105,6 +105,8 @@ def show(result: dict[str, Any]) -> None:
         table.add_row(title, f"{rate['rate']:.3f}", interval, str(rate["ties"]), str(rate["n"]))
     console = Console(stderr=True)
     console.print(table)
+    for verdict in metrics["verdict"]:
+        print(verdict["text"], verdict["detail"], file=sys.stderr)
     for warning in metrics["warnings"]:
         print(f"note: {warning}", file=sys.stderr)
     print(f"report: {result['report']}", file=sys.stderr)

@@ -106,7 +106,9 @@ def _chance_to_find(n: int, rate: float, how: Any) -> tuple[list[Any], list[str]
 @app.command()
 def verdicts(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a finished evaluation.")],
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the resampling; by default the evaluation's own.")
+    ] = None,
 ) -> None:
     """All statistics of a finished evaluation again, from its stored verdicts; JSON on stdout."""
     from rich.console import Console

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from alignment.evaluation.answers import is_file
 from alignment.evaluation.probe_figures import warnings_of
 from alignment.evaluation.safety_figures import safety_warnings
 from alignment.evaluation.statistics import by_length, near_the_end
@@ -59,10 +60,10 @@ def cautions(report: dict[str, Any], config: Config) -> list[str]:
     stages = report["stages"]
     cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
     if max(cut.values()) > 0.5:
-        found.append(
-            f"Many answers were cut off before their end ({_shares(cut, 0.5)}); generation.max_new_tokens is "
-            f"{config.generation.max_new_tokens}, raise it to judge whole ones."
-        )
+        limit = f"generation.max_new_tokens is {config.generation.max_new_tokens}, raise it to see whole ones"
+        if all(is_file(config.models[name]) for name, rate in cut.items() if rate > 0.5):
+            limit = "make those files again with room for more tokens, to see whole ones"
+        found.append(f"Many answers were cut off before their end ({_shares(cut, 0.5)}); {limit}.")
     empty = {name: f.get("empty_rate") or 0.0 for name, f in stages.items()}
     if max(empty.values()) > 0.0:
         found.append(f"Some answers are empty ({_shares(empty, 0.0)}).")

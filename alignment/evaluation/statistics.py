@@ -87,19 +87,21 @@ def comparison_figures(
     }
 
 
-def stored_figures(run: Stored, *, seed: int = 0) -> dict[str, Any]:
+def stored_figures(run: Stored, *, seed: int | None = None) -> dict[str, Any]:
     """All figures of a finished evaluation again, from what it stored: no model, no judge.
 
+    seed: of the resampling, by default the evaluation's own, with which the same figures come out.
     {format, run, judge, unread, comparisons: {name: `comparison_figures` and p_holm}, probes, safety,
     remarks}.
     """
+    seed = int(run.config.get("run", {}).get("seed", 0)) if seed is None else seed
     pairs = probe_pairs(run.models, run.config.get("base"), [(c.a, c.b) for c in run.comparisons.values()])
     measured = read_measured(Path(run.folder))
     capability = {name: probe for name, probe in measured.items() if probe.settings["kind"] not in SAFETY}
     probes, safety = probe_report(capability, pairs, seed), safety_report(measured, pairs, seed)
     lengths = read_lengths(run)
     figures = {
-        name: comparison_figures(c.outcomes, c.prompts, *_lengths_of(c, lengths), seed=seed)
+        name: comparison_figures(c.outcomes, _numbered(c.prompts), *_lengths_of(c, lengths), seed=seed)
         for name, c in run.comparisons.items()
     }
     for one, p in zip(figures.values(), holm([f["p"] for f in figures.values()]), strict=True):
@@ -118,6 +120,12 @@ def stored_figures(run: Stored, *, seed: int = 0) -> dict[str, Any]:
         "safety": safety,
         "remarks": remarks,
     }
+
+
+def _numbered(prompts: Sequence[str]) -> list[int]:
+    """The number of each prompt in the evaluation's order: resampling draws in the order of the groups."""
+    places = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    return [places[prompt] for prompt in prompts]
 
 
 def _lengths_of(

@@ -14,6 +14,8 @@ from alignment.data.files import read_records, write_records
 from alignment.data.records import Completion, Message, Record
 from alignment.errors import UserError
 from alignment.evaluation import stage
+from alignment.evaluation.statistics import stored_figures
+from alignment.evaluation.stored import read_stored
 from alignment.stats import win_rate
 
 EVIL = "<script>alert(1)</script>"
@@ -93,6 +95,10 @@ def test_every_figure_can_be_computed_again(finished: Path) -> None:
         mine = [v for v in verdicts if (v["a"], v["b"], v["control"]) == (a, b, None)]
         again = win_rate([v["outcome"] for v in mine], [v["prompt"] for v in mine])
         assert (again.rate, again.n, again.ties) == (rate["rate"], rate["n"], rate["ties"])
+    stored = stored_figures(read_stored(finished))["comparisons"]
+    for name, figures in report["statistics"].items():
+        assert {key: stored[name][key] for key in figures} == figures
+        assert stored[name]["p_holm"] == report["sign_test"][name]["p_holm"]
     totals = {"sft": 0.0, "base": 0.0}
     for row in rows(finished / "likelihoods.jsonl"):
         if row["model"] == "sft":
