@@ -122,12 +122,23 @@ def render_conversation(
     A finished completion is closed as the template closes it. One that was cut off at a length limit
     (`finished=False`) ends at its last word: no EOS, nothing after it.
     """
-    turns = [*prompt, {"role": "assistant", "content": completion}]
-    text = render_text(tokenizer, turns, open_turn=False)
-    if not finished:
-        closing = closing_text(tokenizer)
-        text = text.removesuffix(closing) if closing else text
-    return encode(tokenizer, text)
+    return render_conversations(tokenizer, [prompt], [completion], [finished])[0]
+
+
+def render_conversations(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    completions: Sequence[str],
+    finished: Sequence[bool],
+) -> list[list[int]]:
+    """As `render_conversation`, for many: tokenized together they take a fraction of the time."""
+    closing = "" if all(finished) else closing_text(tokenizer)
+    texts = []
+    for prompt, completion, ended in zip(prompts, completions, finished, strict=True):
+        turns = [*prompt, {"role": "assistant", "content": completion}]
+        text = render_text(tokenizer, turns, open_turn=False)
+        texts.append(text if ended or not closing else text.removesuffix(closing))
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def completion_messages(row: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

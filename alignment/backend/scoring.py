@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from alignment.backend.chat import Messages, fingerprint, render_conversation, say_once
+from alignment.backend.chat import Messages, fingerprint, render_conversations, say_once
 from alignment.backend.ensembles import Combine, combined, read_ensemble
 from alignment.backend.models import load_reward_model, load_tokenizer, resolve_model_path
 from alignment.errors import UserError
@@ -105,8 +105,7 @@ class RewardScorer:
     ) -> list[list[float]]:
         """As `score`, with the score of each member, one of a model alone."""
         finished = [True] * len(completions) if finished is None else finished
-        rows = zip(prompts, completions, finished, strict=True)
-        return self.members_of_ids([render_conversation(self.tokenizer, p, c, f) for p, c, f in rows])
+        return self.members_of_ids(render_conversations(self.tokenizer, prompts, completions, finished))
 
     def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """Scores of conversations given as token ids of this scorer's tokenizer, in order."""

@@ -5,6 +5,7 @@ reward on them is followed while it trains, and the best checkpoint can be kept.
 became better (see evaluation/), which is not the reward model's to judge.
 """
 
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -70,7 +71,7 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
     prompts, counts, left_out = short_prompts(config, tokenizer, rows.train, rows.left_out)
     unseen = short_prompts(config, tokenizer, rows.validation, {})[0] if rows.validation else []
     check_prompts(len(prompts), args)
-    check_memory(config, args, "ppo", counts["longest"] + args.max_completion_length)
+    check_memory(config, args, "ppo", ceil(_typical(counts, args) + args.max_completion_length))
     say(counted(counts, left_out))
     set_seed(config.run.seed)
     policy = load_policy(config.model)
@@ -98,6 +99,12 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
     warnings = rising_with_reward(trainer.state.log_history)
     told = {"warnings": warnings} if warnings else {}
     return run.finish({**metrics, **counts, "left_out": left_out, **rows.lineage(), **summary, **told})
+
+
+def _typical(counts: dict[str, int], args: Any) -> float:
+    """Tokens of a prompt as a micro-batch has them on average: rows are dealt so that all are about alike."""
+    mean = counts["tokens"] / max(counts["rows"], 1)
+    return mean + (counts["longest"] - mean) / args.per_device_train_batch_size
 
 
 def _critic(config: Config, policy: Any, tokenizer: Any, scorer: Any, lora: Any, share: bool) -> Any:
