@@ -57,6 +57,13 @@ def cautions(report: dict[str, Any], config: Config) -> list[str]:
                 f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that "
                 f"{name} was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
             )
+    for probe, models in report["probe_contamination"].items():
+        for name, held in models.items():
+            if held["prompts"]:
+                found.append(
+                    f"Of {probe}, {held['prompts']} items or runs of 13 of their words are in the data that "
+                    f"{name} was trained on: what it does on them says little of what it knows."
+                )
     stages = report["stages"]
     cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
     if max(cut.values()) > 0.5:

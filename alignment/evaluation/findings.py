@@ -52,30 +52,34 @@ def slices_of(
     return found
 
 
-def contamination_of(models: Mapping[str, str], prompts: Sequence[Prompt]) -> dict[str, Any]:
+def contamination_of(
+    models: Mapping[str, str], sets: Mapping[str, Sequence[Prompt]]
+) -> dict[str, dict[str, Any]]:
     """Which of these prompts the training data of each model holds, as far as its runs tell and are here.
 
-    {model: {"prompts": how many at least, "ids": the first NAMED of them, "files": data read, "missing": data
-    that is named but not here}}; models that are no run directories are left out. A prompt is contaminated if
-    a run of 13 of its words, or the whole of a shorter one, is in the data (alignment/data/contamination.py).
+    {set: {model: {"prompts": how many at least, "ids": the first NAMED of them, "files": data read,
+    "missing": data that is named but not here}}}; models that are no run directories are left out. A prompt
+    is contaminated if a run of 13 of its words, or the whole of a shorter one, is in the data
+    (alignment/data/contamination.py).
     """
-    known = Evaluation(_whole(p) for p in prompts)
-    held: dict[str, set[str] | None] = {}
-    found = {}
-    for name, path in models.items():
+    known = {name: Evaluation(_whole(p) for p in prompts) for name, prompts in sets.items()}
+    held: dict[str, dict[str, set[str]] | None] = {}
+    found: dict[str, dict[str, Any]] = {name: {} for name in sets}
+    for model, path in models.items():
         files = _training_data(path)
         if files is None:
             continue
         for file in files:
             if file not in held:
                 held[file] = _contaminated(file, known)
-        ids = set().union(*(held[file] or () for file in files))
-        found[name] = {
-            "prompts": len(ids),
-            "ids": [p.id for p in prompts if p.id in ids][:NAMED],
-            "files": [file for file in files if held[file] is not None],
-            "missing": [file for file in files if held[file] is None],
-        }
+        for name, prompts in sets.items():
+            ids = set().union(*(mine[name] for file in files if (mine := held[file]) is not None))
+            found[name][model] = {
+                "prompts": len(ids),
+                "ids": [p.id for p in prompts if p.id in ids][:NAMED],
+                "files": [file for file in files if held[file] is not None],
+                "missing": [file for file in files if held[file] is None],
+            }
     return found
 
 
@@ -96,10 +100,15 @@ def _training_data(path: str, depth: int = 8) -> list[str] | None:
     return list(dict.fromkeys(files))
 
 
-def _contaminated(file: str, known: Evaluation) -> set[str] | None:
-    """Ids of the prompts that a file holds; None where it cannot be read any more."""
+def _contaminated(file: str, known: Mapping[str, Evaluation]) -> dict[str, set[str]] | None:
+    """Ids of the prompts of each set that a file holds; None where it cannot be read any more."""
+    found: dict[str, set[str]] = {name: set() for name in known}
     try:
-        overlaps = [known.overlap(record) for record in read_records(file)]
+        for record in read_records(file):
+            for name, evaluation in known.items():
+                overlap = evaluation.overlap(record)
+                if overlap:
+                    found[name].add(overlap.evaluation)
     except UserError:
         return None
-    return {overlap.evaluation for overlap in overlaps if overlap}
+    return found

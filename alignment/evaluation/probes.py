@@ -53,6 +53,12 @@ class Probe:
         section = self.section.model_dump(mode="json")
         return {**section, "items": len(self.items), "repeated": self.repeated}
 
+    @property
+    def texts(self) -> list[Prompt]:
+        """What is asked, or read, without what stands around it: to be looked for in training data."""
+        said = ((item.id, item.text or item.choices[0]) for item in self.items)
+        return [Prompt(name, [{"role": "user", "content": text}], name) for name, text in said]
+
 
 def read_probes(sections: Mapping[str, ProbeSection]) -> list[Probe]:
     """The probes of a config with their items. Raises UserError as `read_items` does."""

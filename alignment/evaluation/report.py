@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from alignment.evaluation.stage import Config
 
 FORMAT = 1
+PROMPTS = "the prompts"  # beside the names of probes, which have no blanks
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Evidence:
     opinions: list[Opinion]  # the first is the judge's whose verdict counts
     control: dict[str, list[Judged]]
     measured: dict[str, Measured] = field(default_factory=dict)  # by probe
+    probe_texts: dict[str, list[Prompt]] = field(default_factory=dict)  # what each probe asks
     costs: dict[str, Any] = field(default_factory=dict)  # by candidate, see cost.py
 
     @property
@@ -82,6 +84,7 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         for name, judged in evidence.judged.items()
     }
     seeds = seeds_report(config, evidence.judged, seed)
+    contaminated = contamination_of(config.models, {PROMPTS: evidence.prompts, **evidence.probe_texts})
     lost = probe_pairs(config.models, config.base, config.pairs())
     report: dict[str, Any] = {
         "format": FORMAT,
@@ -92,7 +95,8 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         "statistics": statistics,
         "over_seeds": seeds,
         "slices": slices_of(evidence.judged, evidence.prompts, seed),
-        "contamination": contamination_of(config.models, evidence.prompts),
+        "contamination": contaminated.pop(PROMPTS),
+        "probe_contamination": contaminated,
         "diversity": diversity_report(evidence.ordered, seed),
         "text_metrics": _text_metrics(evidence, seed),
         "probes": probe_report(evidence.capability, lost, seed),

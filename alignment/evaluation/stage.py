@@ -111,7 +111,8 @@ def run(config: Config, judge: Any = None) -> dict[str, Any]:
         }
     measured = read_measured(run_dir.dir)
     costs = costs_of(config, made, replies)
-    evidence = Evidence(config, prompts, repeated, collected, opinions, control, measured, costs)
+    texts = {probe.name: probe.texts for probe in probes}
+    evidence = Evidence(config, prompts, repeated, collected, opinions, control, measured, texts, costs)
     report = build_report(evidence, seconds=time.monotonic() - started)
     write_evidence(run_dir.dir, evidence, report)
     build_page(evidence, report).write(run_dir.dir / "report.html", overwrite=True)

@@ -94,7 +94,9 @@ def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
 
     write_records(tmp_path / "prompts.jsonl", records)
     prompts, _ = read_prompts([str(tmp_path / "prompts.jsonl")], None)
-    found = contamination_of({**folders, "tiny": "tiny"}, prompts)
+    sets = contamination_of({**folders, "tiny": "tiny"}, {"prompts": prompts, "probe": prompts[-1:]})
+    assert sets["probe"]["dpo"]["ids"] == [prompts[-1].id]
+    found = sets["prompts"]
     assert set(found) == {"sft", "dpo"}
     assert (found["sft"]["prompts"], found["sft"]["ids"]) == (1, ["p2"])
     assert found["dpo"]["prompts"] == 2

@@ -48,8 +48,13 @@ def config(tmp_path_factory: pytest.TempPathFactory, toy_model: str) -> Callable
         for i in range(3)
     ]
     write_records(prompts, records)
+    make_toy_model(folder / "sft" / "model", 1)
+    seen = folder / "seen.jsonl"  # what sft was trained on: one of the questions
+    write_records(seen, [Record([Message("user", "0 plus one?")], completions=answer, demonstrations=[0])])
+    run = {"stage": "sft", "status": "complete", "seconds": 1.0, "data": {str(seen): "f"}, "parents": {}}
+    (folder / "sft" / "run.json").write_text(json.dumps(run))
     values: dict[str, Any] = {
-        "models": {"base": toy_model, "sft": make_toy_model(folder / "sft", 1)},
+        "models": {"base": toy_model, "sft": str(folder / "sft")},
         "prompts": [str(prompts)],
         "comparisons": [["sft", "base"]],
         "base": "base",
@@ -126,6 +131,8 @@ def test_the_report_holds_both_models_and_their_change(finished: Path) -> None:
     assert held_out["perplexity"] == pytest.approx(np.exp(held_out["value"]))
     assert held_out["in_windows"] > 0
     assert any("held_out has only 8 items" in warning for warning in report["warnings"])
+    assert report["probe_contamination"]["sums"]["sft"]["prompts"] == 1
+    assert any("Of sums, 1 items or runs" in warning for warning in report["warnings"])
     page = (finished / "report.html").read_text()
     assert "What was kept, and what was forgotten" in page
     assert page.count("cats_in_chat") > 2
