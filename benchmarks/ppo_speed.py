@@ -33,12 +33,7 @@ Row = dict[str, Any]
 
 def variants(arguments: argparse.Namespace) -> dict[str, Row]:
     """Name -> what a side is told to do."""
-    found: dict[str, Row] = {TRL112: {"side": "trl112"}}
-    for micro in arguments.rloo_micros:
-        found[f"{RLOO}, micro-batch {micro}"] = {"side": "rloo", "micro": micro, "vllm": False}
-    if arguments.vllm:
-        micro = max(arguments.rloo_micros)
-        found[f"{RLOO}, vLLM, micro-batch {micro}"] = {"side": "rloo", "micro": micro, "vllm": True}
+    found: dict[str, Row] = {}
     graph = {"trainer.rollout_engine": "graph"}
     for micro in arguments.micros:
         found[f"{OURS}, graph, micro-batch {micro}"] = {"side": "ours", "micro": micro, "set": graph}
@@ -55,6 +50,12 @@ def variants(arguments: argparse.Namespace) -> dict[str, Row]:
         micro = int(extra.pop("micro", most))
         values = {key: json.loads(value) for key, value in extra.items()}
         found[f"{OURS}, {name}"] = {"side": "ours", "micro": micro, "set": {**compiled, **values}}
+    found[TRL112] = {"side": "trl112"}
+    for micro in arguments.rloo_micros:
+        found[f"{RLOO}, micro-batch {micro}"] = {"side": "rloo", "micro": micro, "vllm": False}
+    if arguments.vllm:
+        micro = max(arguments.rloo_micros)
+        found[f"{RLOO}, vLLM, micro-batch {micro}"] = {"side": "rloo", "micro": micro, "vllm": True}
     return found
 
 
