@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def test_a_gold_reward_that_falls_while_the_proxy_rises_is_told(script: Load) ->
 
 TOY = {
     "rollouts": "--rows 4 --new-tokens 8 --prompt-characters 60 --repeats 1 --large tiny",
-    "ppo_speed": "--batch 4 --new-tokens 8 --prompt-characters 60 --micros 4 --batches 3 --only alignkit,",
+    "ppo_speed": "--batch 4 --new-tokens 8 --prompt-characters 60 --micros 4 --batches 3 --only 'alignkit, graph'",
     "memory": "--toy --workers 1 --stages sft ppo",
 }
 
@@ -97,7 +98,7 @@ TOY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOY)
 def test_a_script_runs_at_toy_size(name: str, tmp_path: Path, shared_data: Path) -> None:
-    given = ["--work", str(tmp_path), "--out", str(tmp_path / "out.json"), *TOY[name].split()]
+    given = ["--work", str(tmp_path), "--out", str(tmp_path / "out.json"), *shlex.split(TOY[name])]
     if name != "memory":
         given += ["--model", "tiny", "--data", str(shared_data)]
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *given]
