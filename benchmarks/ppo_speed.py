@@ -208,15 +208,17 @@ def trl112(arguments: argparse.Namespace, told: Row, work: Path) -> None:
 
     search: Row = {"chunks": {}, "micro-batches": {}}
     best = {"chunk": arguments.chunks[0], "micro": arguments.peer_micros[0]}
+    if len(arguments.chunks) + len(arguments.peer_micros) > 2:
+        tried(lambda: train(arguments.chunks[-1], best["micro"], 0, 1))  # libraries choose their kernels
     if len(arguments.chunks) > 1:  # a batch without updates
         for chunk in arguments.chunks:
-            search["chunks"][chunk] = tried(lambda chunk=chunk: train(chunk, best["micro"], 0, 2)[0][-1])
+            search["chunks"][chunk] = tried(lambda chunk=chunk: train(chunk, best["micro"], 0, 1)[0][-1])
             side.tell({"search": search})
         best["chunk"] = least(search["chunks"])
     if len(arguments.peer_micros) > 1:  # a batch with one epoch of updates
         for micro in arguments.peer_micros:
             search["micro-batches"][micro] = tried(
-                lambda micro=micro: train(best["chunk"], micro, 1, 2)[0][-1]
+                lambda micro=micro: train(best["chunk"], micro, 1, 1)[0][-1]
             )
             side.tell({"search": search})
         best["micro"] = least(search["micro-batches"])
@@ -439,12 +441,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--prompt-characters", type=int, default=600)
-    parser.add_argument("--batches", type=int, default=6, help="of ours and RLOO; 3 at least")
+    parser.add_argument("--batches", type=int, default=5, help="of ours and RLOO; 3 at least")
     parser.add_argument("--peer-batches", type=int, default=2, help="of TRL 1.12; the first is told apart")
-    parser.add_argument("--micros", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--micros", type=int, nargs="+", default=[128])
     parser.add_argument("--peer-micros", type=int, nargs="+", default=[64, 32, 128])
-    parser.add_argument("--rloo-micros", type=int, nargs="*", default=[64, 128])
-    parser.add_argument("--chunks", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--rloo-micros", type=int, nargs="*", default=[64])
+    parser.add_argument("--chunks", type=int, nargs="+", default=[512, 256, 128])
     parser.add_argument("--vllm", action="store_true")
     parser.add_argument("--also", nargs="+", action="append", metavar="NAME key=value")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="for every variant of ours")

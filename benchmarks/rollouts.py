@@ -191,14 +191,17 @@ def agreement(arguments: argparse.Namespace, folder: str) -> None:
 
 
 def partings(model: Any, rows: list[list[int]], mine: list[list[int]], theirs: list[list[int]]) -> Row:
-    """Where greedy rows part: the gap of the two likeliest tokens' logits, and the gap on rows that agree."""
+    """The gap of the two likeliest tokens' logits where greedy rows part, and midway in rows that agree.
+
+    Of at most 100 rows each.
+    """
     import torch
 
     gaps, usual = [], []
     for prompt, one, other in zip(rows, mine, theirs, strict=True):
+        if len(usual if one == other else gaps) == 100:
+            continue
         if one == other:
-            if len(usual) == 100:
-                continue
             place = len(one) // 2
         else:
             pairs = enumerate(zip(one, other, strict=False))
@@ -207,9 +210,7 @@ def partings(model: Any, rows: list[list[int]], mine: list[list[int]], theirs: l
         with torch.no_grad():
             top = model(input_ids=ids, logits_to_keep=1).logits[0, -1].float().topk(2).values
         (usual if one == other else gaps).append((top[0] - top[1]).item())
-    shown = {"parted": len(gaps)}
-    if gaps:
-        shown |= {"gap_median": median(gaps), "gap_most": max(gaps)}
+    shown = {"gap_median": median(gaps), "gap_most": max(gaps)} if gaps else {}
     return shown | ({"gap_elsewhere_median": median(usual)} if usual else {})
 
 

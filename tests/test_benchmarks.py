@@ -89,8 +89,8 @@ def test_a_gold_reward_that_falls_while_the_proxy_rises_is_told(script: Load) ->
 
 
 TOY = {
-    "rollouts": "--rows 4 --new-tokens 8 --prompt-characters 60 --repeats 1 --large tiny",
-    "ppo_speed": "--batch 4 --new-tokens 8 --prompt-characters 60 --micros 4 --batches 3 --only 'alignkit, graph'",
+    "rollouts": "--rows 4 --repeats 1 --large tiny",
+    "ppo_speed": "--batch 4 --micros 4 --batches 3 --only 'alignkit, graph'",
     "memory": "--toy --workers 1 --stages sft ppo",
 }
 
@@ -101,6 +101,7 @@ def test_a_script_runs_at_toy_size(name: str, tmp_path: Path, shared_data: Path)
     given = ["--work", str(tmp_path), "--out", str(tmp_path / "out.json"), *shlex.split(TOY[name])]
     if name != "memory":
         given += ["--model", "tiny", "--data", str(shared_data)]
+        given += ["--new-tokens", "8", "--prompt-characters", "60"]
     command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *given]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     result = json.loads((tmp_path / "out.json").read_text())
