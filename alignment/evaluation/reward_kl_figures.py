@@ -102,14 +102,15 @@ def verdict(found: dict[str, Any]) -> dict[str, str]:
     best = max(points, key=lambda point: point["gold"]["value"])
     last = points[-1]
     at = f"The gold reward is highest at {best['name']} (KL {number(best['kl']['value'])} nats)"
+    beside = _of_best_of_n(found["best_of_n"])
     if flagged:
         worst = min(flagged, key=lambda pair: pair["gold"]["value"])
         return {
             "tone": "bad",
             "text": f"Over-optimised: from {worst['earlier']} to {worst['later']} the proxy reward rose by "
             f"{number(worst['proxy']['value'])} while the gold reward fell by {_fall(worst['gold'])}.",
-            "detail": f"{at}: take that one. Flagged are {len(flagged)} of {len(found['pairs'])} pairs of "
-            "checkpoints; the intervals of the gold reward hold for all pairs together.",
+            "detail": f"{at}: take that one.{beside} Flagged are {len(flagged)} of {len(found['pairs'])} "
+            "pairs of checkpoints; the intervals of the gold reward hold for all pairs together.",
         }
     gain = last["gold_gain"]
     told = f"{number(gain['value'])} (95% interval {number(gain['low'])} to {number(gain['high'])})"
@@ -121,17 +122,30 @@ def verdict(found: dict[str, Any]) -> dict[str, str]:
         return {
             "tone": "good",
             "text": f"{none} At {last['name']} the gold reward has risen by {told}.",
-            "detail": f"{at}.",
+            "detail": f"{at}.{beside}",
         }
     if gain["high"] < 0:
         text = f"{last['name']} is worse than the base by the gold reward: it fell by {_fall(gain)}."
-        return {"tone": "bad", "text": text, "detail": f"{at}."}
+        return {"tone": "bad", "text": text, "detail": f"{at}.{beside}"}
     return {
         "tone": "unsure",
         "text": f"{none} Whether {last['name']} is better than the base by the gold reward cannot be told: "
         f"the change is {told}.",
-        "detail": f"{at}, as far as can be told.",
+        "detail": f"{at}, as far as can be told.{beside}",
     }
+
+
+def _of_best_of_n(best: dict[str, Any] | None) -> str:
+    """What choosing among the base's answers gains, the cheapest thing to compare training with."""
+    if best is None:
+        return ""
+    top = max(range(len(best["n"])), key=lambda i: best["gold_gain"][i]["value"])
+    gain = best["gold_gain"][top]
+    return (
+        f" Without training, the best of {best['n'][top]} of the base's answers by the proxy gains "
+        f"{number(gain['value'])} ({number(gain['low'])} to {number(gain['high'])}) at a KL of at most "
+        f"{number(best['kl'][top])}."
+    )
 
 
 def _fall(gold: dict[str, Any]) -> str:

@@ -71,7 +71,9 @@ def test_best_of_n_is_beside_it() -> None:
             proxy = float(rng.normal())
             rows.append({"model": "base", "of": "best_of_n", "prompt": f"p{p}", "sample": k, "proxy": proxy})
             rows[-1] |= {"gold": 0.5 * proxy, "log_ratio": 0.0, "words": 3, "finished": True}
-    best = figures(rows)["best_of_n"]
+    found = figures(rows)
+    best = found["best_of_n"]
+    assert "the best of 8 of the base's answers by the proxy gains" in found["verdict"][0]["detail"]
     assert best["n"] == [1, 2, 4, 8]
     assert best["kl"] == pytest.approx([0, np.log(2) - 1 / 2, np.log(4) - 3 / 4, np.log(8) - 7 / 8])
     gains = [gain["value"] for gain in best["proxy_gain"]]
