@@ -1,14 +1,14 @@
 """Probes: every model here is measured on sets of items, while it is in memory for the rest of the work.
 
-What comes of it lies in RUN/probes (see probe_rows.py). A model's rows appear when it has done the whole
-probe, so that a stopped evaluation goes on behind the last.
+What comes of it lies in RUN/probes (see probe_rows.py). A model's rows appear there when it has done
+the whole probe, and before that in parts of PART items, so that a stopped evaluation goes on behind the last.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from alignment.evaluation.sampled import asked_answers, sample_answers
 
 WRITTEN = ("exact_match", "xstest")  # kinds whose answers the model writes
 LIKELIHOODS = ("bbq", "crows_pairs", "truthfulqa")
+PART = 512  # items
 PLAIN = "Question: {question}\nAnswer:"
 
 
@@ -82,26 +83,44 @@ def probe_model(
         file = _file(folder, probe, name)
         if _is_done(file, probe):
             continue
-        with Steps(f"{name}: {probe.name}", sum(max(1, len(item.choices)) for item in probe.items)) as steps:
+        rows: list[Row] = []
+        with Steps(f"{name}: {probe.name}", sum(map(_weight, probe.items))) as steps:
             count = Counter(steps)
-            if probe.section.kind == "perplexity":
-                rows = _read_documents(load(), tokenizer, probe, count)
-            elif probe.section.kind == "choices":
-                rows = _choose(load(), tokenizer, probe, count)
-            elif probe.section.kind in LIKELIHOODS:
-                rows = safety.score_items(load(), tokenizer, probe.items, probe.section, count)
-            else:
-                answers = sample_answers(
-                    folder / "parts" / "probes" / probe.name / name,
-                    _prompts(probe),
-                    1,
-                    _greedy(probe, config),
-                    name,
-                    lambda: (load(), tokenizer),
-                    count,
-                )
-                rows = _answer_rows(probe, answers)
+            for at in range(0, len(probe.items), PART):
+                part = replace(probe, items=probe.items[at : at + PART])
+                kept = folder / "parts" / "probes" / probe.name / name / f"{at}.jsonl"
+                if _is_done(kept, part):
+                    count(sum(map(_weight, part.items)))
+                else:
+                    write_rows(
+                        kept, _measure(part, name, load, tokenizer, config, kept.with_suffix(""), count)
+                    )
+                rows += read_rows(kept)
         write_rows(file, rows)
+
+
+def _measure(
+    probe: Probe, name: str, load: Any, tokenizer: Any, config: Config, folder: Path, count: Counter
+) -> list[Row]:
+    """A row an item; an item that does not fit is named with its probe."""
+    kind = probe.section.kind
+    try:
+        if kind == "perplexity":
+            return _read_documents(load(), tokenizer, probe, count)
+        if kind == "choices":
+            return _choose(load(), tokenizer, probe, count)
+        if kind in LIKELIHOODS:
+            return safety.score_items(load(), tokenizer, probe.items, probe.section, count)
+        asked, settings = _prompts(probe), _greedy(probe, config)
+        model = lambda: (load(), tokenizer)  # noqa: E731
+        return _answer_rows(probe, sample_answers(folder, asked, 1, settings, name, model, count))
+    except UserError as error:
+        raise UserError(f"probes.{probe.name}: {error}") from error
+
+
+def _weight(item: Any) -> int:
+    """Steps of an item: one a text that is scored or written."""
+    return max(1, len(item.choices))
 
 
 def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> None:
@@ -159,7 +178,7 @@ def _read_documents(model: Any, tokenizer: Any, probe: Probe, count: Counter) ->
     window = probe.section.window
     if window > context_size(model):
         raise UserError(
-            f"probes.{probe.name}.window is {window:,}, and {tokenizer.name_or_path} reads "
+            f"its window is {window:,}, and {tokenizer.name_or_path} reads "
             f"{context_size(model):,} tokens: make it smaller, for all models the same"
         )
     start = (start_ids(tokenizer) or [any_start(tokenizer)])[0]

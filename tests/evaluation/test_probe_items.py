@@ -78,6 +78,18 @@ def test_answers_of_every_form(tmp_path: Path) -> None:
     assert [item.answers for item in items[1:]] == [("France", "in France"), ("Bohr", "Niels Bohr"), ("2",)]
 
 
+def test_own_records_are_questions_with_their_demonstrations(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
+    completions = [{"id": "a", "content": "Nowhere"}, {"id": "b", "content": "Here"}]
+    row = {"prompt": turns, "completions": completions, "demonstrations": [1]}
+    (item,), _ = read(tmp_path, "exact_match", row)
+    assert (item.text, item.answers) == ("Be brief.\n\nWhere?", ("Here",))
+    (item,), _ = read(tmp_path, "perplexity", row)
+    assert item.text == "Be brief.\n\nWhere?\n\nHere"
+    with pytest.raises(UserError, match="the answer is empty"):
+        read(tmp_path, "exact_match", {"prompt": turns})
+
+
 def test_repeated_items_count_once_and_the_first_are_taken(tmp_path: Path) -> None:
     rows = [{"text": "one"}, {"text": "one"}, {"content": "two"}, {"text": "three"}]
     assert [item.text for item in read(tmp_path, "perplexity", *rows, most=2)[0]] == ["one", "two"]
