@@ -35,7 +35,7 @@ LEAST = 20  # prompts, below which nothing is decided
 ByPrompt = dict[str, float]
 
 
-class _Paired(NamedTuple):
+class Paired(NamedTuple):
     """One figure before its interval: by prompt, in the stored run and in the new one."""
 
     what: str
@@ -87,12 +87,7 @@ def drift(
     if not judged:
         raise UserError(f"{baseline.folder} and {new.folder} have no prompt in common")
     scores = [one for judge in shared for one in _scores(judge, tested, said[0][judge], said[1][judge])]
-    deciding = [*judged, *probed]
-    level = 1.0 - 0.05 / len(deciding)
-    figures = [_figure(one, level, seed) for one in deciding]
-    for figure, one in zip(figures, deciding, strict=True):
-        figure["difference"] = _cautious(figure["difference"], one, level)
-        figure["state"] = state_of(figure["difference"], margin)
+    figures = decided([*judged, *probed], margin, seed=seed)
     beside = [_figure(one, 0.95, seed) for one in [*scores, *_of_texts(baseline, new, tested), *other]]
     counts = {
         "common": len(asked[0] & asked[1]),
@@ -104,7 +99,7 @@ def drift(
         "baseline": baseline.folder,
         "new": new.folder,
         "margin": margin,
-        "level": level,
+        "level": _level(len(figures)),
         "verdict": _verdict(figures, margin, strict),
         "figures": figures,
         "beside": beside,
@@ -114,6 +109,21 @@ def drift(
     }
     result["warnings"] = _warnings(result, said)
     return result
+
+
+def decided(pairs: Sequence[Paired], margin: float, *, seed: int = 0) -> list[dict[str, Any]]:
+    """The figures of one run against another, as `drift` gives them, their intervals holding together."""
+    level = _level(len(pairs))
+    figures = []
+    for one in pairs:
+        figure = _figure(one, level, seed)
+        figure["difference"] = _cautious(figure["difference"], one, level)
+        figures.append({**figure, "state": state_of(figure["difference"], margin)})
+    return figures
+
+
+def _level(figures: int) -> float:
+    return 1.0 - 0.05 / figures
 
 
 def state_of(difference: dict[str, Any], margin: float) -> str:
@@ -136,7 +146,7 @@ def _of_judge(
     tested: Sequence[tuple[str, str]],
     before: Spoken,
     after: Spoken,
-) -> list[_Paired]:
+) -> list[Paired]:
     """Win rates of one judge, and how the new answers fare against the stored ones by its scores."""
     found = []
     for first, second in pairs:
@@ -144,13 +154,13 @@ def _of_judge(
             means = (
                 mean_by_prompt(side.comparisons[name]) for side, name in ((before, first), (after, second))
             )
-            found.append(_Paired(_title(second), "win_rate", judge, *means))
+            found.append(Paired(_title(second), "win_rate", judge, *means))
     for old, name in tested:
         mine, theirs = _scores_of(after, name), _scores_of(before, old)
         met = {key: _won(mine[key], theirs[key]) for key in mine.keys() & theirs.keys()}
         if met:
             what = f"{name}, new answers against stored ones"
-            found.append(_Paired(what, "head_to_head", judge, dict.fromkeys(met, 0.5), met))
+            found.append(Paired(what, "head_to_head", judge, dict.fromkeys(met, 0.5), met))
     return [one for one in found if one.before.keys() & one.after.keys()]
 
 
@@ -159,7 +169,7 @@ def _won(mine: Sequence[float], theirs: Sequence[float]) -> float:
     return float(np.mean([0.5 + 0.5 * ((x > y) - (x < y)) for x, y in zip(mine, theirs, strict=False)]))
 
 
-def _scores(judge: str, tested: Sequence[tuple[str, str]], before: Spoken, after: Spoken) -> list[_Paired]:
+def _scores(judge: str, tested: Sequence[tuple[str, str]], before: Spoken, after: Spoken) -> list[Paired]:
     found = []
     for old, name in tested:
         means = [
@@ -167,7 +177,7 @@ def _scores(judge: str, tested: Sequence[tuple[str, str]], before: Spoken, after
             for side, one in ((before, old), (after, name))
         ]
         if means[0].keys() & means[1].keys():
-            found.append(_Paired(f"{name}, mean score", "score", judge, *means))
+            found.append(Paired(f"{name}, mean score", "score", judge, *means))
     return found
 
 
@@ -175,7 +185,7 @@ def _scores_of(said: Spoken, name: str) -> dict[str, list[float]]:
     return {key: values for (model, key), values in said.scores.items() if model == name}
 
 
-def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) -> list[_Paired]:
+def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) -> list[Paired]:
     """Length, refusals and empty answers of the candidates; [] where a run did not keep its completions."""
     try:
         traits = [_traits(run) for run in (baseline, new)]
@@ -190,7 +200,7 @@ def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) 
                 for side, one in zip(traits, (old, name), strict=True)
             ]
             if sides[0].keys() & sides[1].keys():
-                found.append(_Paired(f"{name}, {what}", kind, None, *sides))
+                found.append(Paired(f"{name}, {what}", kind, None, *sides))
     return found
 
 
@@ -206,7 +216,7 @@ def _traits(run: Stored) -> dict[tuple[str, str], list[float]]:
 
 def _of_probes(
     baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]
-) -> tuple[list[_Paired], list[_Paired]]:
+) -> tuple[list[Paired], list[Paired]]:
     """The shares of probes that both runs have, turned so that more is better, and perplexities."""
     if not all((Path(run.folder) / "probes").is_dir() for run in (baseline, new)):
         return [], []
@@ -217,7 +227,7 @@ def _of_probes(
     for probe, (old, name) in product(sorted(runs[0].keys() & runs[1].keys()), tested):
         sides = [_by_item(run[probe], one) for run, one in zip(runs, (old, name), strict=True)]
         for what in sides[0].keys() & sides[1].keys():
-            found = _Paired(f"{name}, {probe}: {what}", "probe", None, sides[0][what], sides[1][what])
+            found = Paired(f"{name}, {probe}: {what}", "probe", None, sides[0][what], sides[1][what])
             if found.before.keys().isdisjoint(found.after):
                 continue
             if runs[0][probe].settings["kind"] == "perplexity":
@@ -248,7 +258,7 @@ def _by_item(probe: Measured, name: str) -> dict[str, ByPrompt]:
     return found
 
 
-def _figure(one: _Paired, level: float, seed: int) -> dict[str, Any]:
+def _figure(one: Paired, level: float, seed: int) -> dict[str, Any]:
     common = sorted(one.before.keys() & one.after.keys())
     before, after = ([side[key] for key in common] for side in (one.before, one.after))
     change: Interval = paired_difference(after, before, level=level, seed=seed)
@@ -262,7 +272,7 @@ def _figure(one: _Paired, level: float, seed: int) -> dict[str, Any]:
     }
 
 
-def _cautious(change: dict[str, Any], one: _Paired, level: float) -> dict[str, Any]:
+def _cautious(change: dict[str, Any], one: Paired, level: float) -> dict[str, Any]:
     """The interval of a difference of shares, wider where next to nothing changed.
 
     The bootstrap can only draw what it has seen: with no item that got worse it ends at 0, with twenty items
