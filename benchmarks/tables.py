@@ -34,6 +34,8 @@ PARTS = {
     "labeling": labeling.labeling,
     "coverage": evaluation.coverage,
     "verdicts": evaluation.verdicts,
+    "drift": evaluation.drift,
+    "safety": evaluation.safety,
 }
 # file names, in docs/figures, of the plots that sections show
 PLOTS = {

@@ -147,3 +147,63 @@ def verdicts(result: dict[str, Any]) -> str:
             table(["command", "verdicts", "shape", "prompts", "seconds", "MB"], rows),
         ]
     )
+
+
+DRIFT_WORDS = """\
+`python benchmarks/drift.py`: `alignkit evaluate drift` on two simulated evaluations of one recipe, whose
+prompts differ in difficulty and whose outcomes are drawn anew. lost: points of win rate that the second
+one truly lost. Where it lost no more than the margin, "worse" is an error, and of 5% at most: 2.5% at the
+margin itself. undecided passes, unless `--strict` is given."""
+
+
+def drift(result: dict[str, Any]) -> str:
+    """How often the gate says what, and what a log of production costs."""
+    rows = [
+        [
+            f"{g['prompts']:,}",
+            str(g["figures"]),
+            f"{g['rate']:g}",
+            f"{g['lost']:g}",
+            f"{g['margin']:g}",
+            *(f"{100 * g[state]:.1f}%" for state in ("worse", "undecided", "no_worse")),
+        ]
+        for g in result["gates"]
+    ]
+    log = result["log"]
+    return "\n\n".join(
+        [
+            "## The drift gate, and a log of production",
+            f"{DRIFT_WORDS}\n{result['runs']} runs a row; {origin(result)}",
+            table(
+                ["prompts", "figures", "win rate", "lost", "margin", "worse", "undecided", "no worse"], rows
+            ),
+            f"`alignkit evaluate drift-log` on a log of {log['rows']:,} rows ({log['megabytes']:.0f} MB): "
+            f"{log['seconds']:.1f} s with the time to start, {log['peak_bytes'] / 1e6:.0f} MB.",
+        ]
+    )
+
+
+SAFETY_WORDS = """\
+`python benchmarks/safety.py LM_EVAL.whl`: random items in the published formats and random likelihoods, put
+through our figures and through the functions of the harness's own tasks. Zero is no difference at all."""
+
+
+def safety(result: dict[str, Any]) -> str:
+    """Our figures of BBQ, CrowS-Pairs and TruthfulQA beside lm-evaluation-harness's."""
+    rows = [
+        [
+            f["set"],
+            f["figure"],
+            f"{f['ours']:.6f}",
+            f"{f['theirs']:.6f}",
+            f"{abs(f['ours'] - f['theirs']):.0e}",
+        ]
+        for f in result["figures"]
+    ]
+    return "\n\n".join(
+        [
+            "## Safety figures beside lm-evaluation-harness",
+            f"{SAFETY_WORDS}\n{result['items']:,} items a set; {origin(result)}",
+            table(["set", "figure", "alignkit", "lm-evaluation-harness", "difference"], rows),
+        ]
+    )
