@@ -1,11 +1,14 @@
 """Whether an evaluation is worse than a stored one, with a tolerance: what a nightly job or a merge asks.
 
 Both runs asked the same prompts of the same judges. Each figure is the new run's less the stored one's on the
-prompts that both have, with an interval over prompts, all of which hold together with 95% (Bonferroni). It is
+prompts that both have, with a 95% interval over prompts. It is
 
-    worse        if the whole interval lies below minus the margin
+    worse        if the whole interval, widened for the number of figures, lies below minus the margin
     no worse     if the whole interval lies above minus the margin
-    undecided    if minus the margin is in it: so many prompts cannot tell
+    undecided    otherwise: so many prompts cannot tell
+
+One figure that is worse makes the run worse, so each must err more rarely (Bonferroni). For a run to be no
+worse all figures must be, and a test that all must pass errs no more often than each of them (Berger 1982).
 """
 
 from __future__ import annotations
@@ -61,8 +64,8 @@ def drift(
     too. The result:
 
     {format, baseline, new, margin, level, verdict {state, text, detail, tone, exit_code}, figures [{what,
-    kind, judge, before, after, difference {value, low, high, n}, state}], beside [the same without a state],
-    prompts {common, only_baseline, only_new}, differs, warnings}
+    kind, judge, before, after, difference {value, low, high, n}, widened {the same, with confidence level},
+    state}], beside [the same without widened and state], prompts {common, only_baseline, only_new}, differs, warnings}
 
     Kinds: win_rate (against the other candidate), head_to_head (how often the new answer has the better score
     of the two, less one half; only with a judge that scores), probe (a share of its items of which more is
@@ -112,13 +115,15 @@ def drift(
 
 
 def decided(pairs: Sequence[Paired], margin: float, *, seed: int = 0) -> list[dict[str, Any]]:
-    """The figures of one run against another, as `drift` gives them, their intervals holding together."""
+    """The figures of one run against another, as `drift` gives them."""
     level = _level(len(pairs))
     figures = []
     for one in pairs:
-        figure = _figure(one, level, seed)
-        figure["difference"] = _cautious(figure["difference"], one, level)
-        figures.append({**figure, "state": state_of(figure["difference"], margin)})
+        figure = _figure(one, 0.95, seed)
+        plain = _cautious(figure["difference"], one, 0.95)
+        widened = _cautious(_figure(one, level, seed)["difference"], one, level)
+        state = state_of(plain, widened, margin)
+        figures.append({**figure, "difference": plain, "widened": widened, "state": state})
     return figures
 
 
@@ -126,11 +131,11 @@ def _level(figures: int) -> float:
     return 1.0 - 0.05 / figures
 
 
-def state_of(difference: dict[str, Any], margin: float) -> str:
-    """worse, no worse or undecided, for the interval of a difference of which more is better."""
+def state_of(difference: dict[str, Any], widened: dict[str, Any], margin: float) -> str:
+    """worse, no worse or undecided, for the intervals of a difference of which more is better."""
     if difference["n"] < LEAST:
         return "undecided"
-    if difference["high"] < -margin:
+    if widened["high"] < -margin:
         return "worse"
     return "no worse" if difference["low"] >= -margin else "undecided"
 
@@ -311,8 +316,7 @@ def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> 
     return {
         "state": state,
         "text": text,
-        "detail": f"{len(figures)} figures on {prompts:,} common prompts or items at least; the intervals "
-        "hold together with 95%.",
+        "detail": f"{len(figures)} figures, each on {prompts:,} common prompts or items at least.",
         "tone": tones[state],
         "exit_code": WORSE if failed else 0,
     }

@@ -34,7 +34,7 @@ def drift_page(result: dict[str, Any]) -> Page:
     page.heading("What decides")
     figures = result["figures"]
     page.table(
-        ["figure", "judge", "stored", "new", "change, and its interval", "so it is"],
+        ["figure", "judge", "stored", "new", "change, and its 95% interval", "so it is"],
         [[f["what"], f["judge"] or "–", *_both(f), in_points(f["difference"]), f["state"]] for f in figures],
         tones=[TONES[f["state"]] for f in figures],  # type: ignore[misc]
     )
@@ -53,8 +53,9 @@ def drift_page(result: dict[str, Any]) -> Page:
         "worse, one right of it no worse, one across it undecided.",
     )
     page.text(
-        "Every figure is paired over the prompts that both runs have. Intervals are bootstrap intervals over "
-        f"prompts of {percent_exactly(result['level'])} each, so that all of them together hold with 95%."
+        "Every figure is paired over the prompts that both runs have. Intervals are 95% bootstrap intervals "
+        f"over prompts. To be called worse, the interval of {percent_exactly(result['level'])} must lie below "
+        "the margin: one figure is enough to fail, so each of several must err more rarely."
     )
     if result["beside"]:
         page.heading("What else changed")

@@ -152,8 +152,8 @@ def verdicts(result: dict[str, Any]) -> str:
 DRIFT_WORDS = """\
 `python benchmarks/drift.py`: `alignkit evaluate drift` on two simulated evaluations of one recipe, whose
 prompts differ in difficulty and whose outcomes are drawn anew. lost: points of win rate that the second
-one truly lost. Where it lost no more than the margin, "worse" is an error, and of 5% at most: 2.5% at the
-margin itself. undecided passes, unless `--strict` is given."""
+one truly lost. Where it lost no more than the margin "worse" is an error, where it lost as much or more "no
+worse" is: 2.5% at the margin itself. undecided passes, unless `--strict` is given."""
 
 
 def drift(result: dict[str, Any]) -> str:

@@ -117,14 +117,16 @@ def test_what_cannot_be_told_passes_unless_strict(tmp_path: Path) -> None:
 
 def test_the_margin_decides_by_the_whole_interval() -> None:
     interval = {"value": -0.05, "low": -0.08, "high": -0.03, "n": 500}
-    assert [state_of(interval, m) for m in (0.0, 0.02, 0.05, 0.08, 0.1)] == [
+    assert [state_of(interval, interval, m) for m in (0.0, 0.02, 0.05, 0.08, 0.1)] == [
         "worse",
         "worse",
         "undecided",
         "no worse",
         "no worse",
     ]
-    assert state_of({**interval, "n": 19}, 0.0) == "undecided"
+    few = {**interval, "n": 19}
+    assert state_of(few, few, 0.0) == "undecided"
+    assert state_of(interval, {**interval, "high": -0.01}, 0.02) == "undecided"  # one of several figures
 
 
 @pytest.mark.parametrize(("n", "state"), [(30, "undecided"), (300, "no worse")])
