@@ -64,8 +64,8 @@ def drift(
     too. The result:
 
     {format, baseline, new, margin, level, verdict {state, text, detail, tone, exit_code}, figures [{what,
-    kind, judge, before, after, difference {value, low, high, n}, widened {the same, with confidence level},
-    state}], beside [the same without widened and state], prompts {common, only_baseline, only_new}, differs, warnings}
+    kind, judge, before, after, difference {value, low, high, n}, widened {the same at `level`}, state}],
+    beside [the same without widened and state], prompts {common, only_baseline, only_new}, differs, warnings}
 
     Kinds: win_rate (against the other candidate), head_to_head (how often the new answer has the better score
     of the two, less one half; only with a judge that scores), probe (a share of its items of which more is

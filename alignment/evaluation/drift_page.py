@@ -49,13 +49,13 @@ def drift_page(result: dict[str, Any]) -> Page:
             x_label="points, new less stored",
             title="Change of each figure",
         ),
-        f"Change in points. The dashed line is the margin, −{margin:g} points: an interval left of it is "
-        "worse, one right of it no worse, one across it undecided.",
+        f"Change in points. The dashed line is the margin, −{margin:g} points: an interval right of it "
+        "is no worse, one far enough left of it worse, any other undecided.",
     )
     page.text(
         "Every figure is paired over the prompts that both runs have. Intervals are 95% bootstrap intervals "
-        f"over prompts. To be called worse, the interval of {percent_exactly(result['level'])} must lie below "
-        "the margin: one figure is enough to fail, so each of several must err more rarely."
+        f"over prompts. To be called worse, the interval of {percent_exactly(result['level'])} must lie left "
+        "of the margin: one figure is enough to fail, so each of several must err more rarely."
     )
     if result["beside"]:
         page.heading("What else changed")
