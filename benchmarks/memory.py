@@ -37,11 +37,12 @@ STAGES = {
     "dpo": "alignment.dpo",
     "reward": "reward.stage",
     "ppo": "alignment.ppo.stage",
+    "ppo, graph": "alignment.ppo.stage",  # whose engine keeps a cache, and a copy of float32 weights
     "kto": "alignment.kto",
     "rloo": "alignment.rloo",
     "grpo": "alignment.grpo",
 }
-ONLINE = ("ppo", "rloo", "grpo")
+ONLINE = ("ppo", "ppo, graph", "rloo", "grpo")
 KEYS = ("shape", "stage", "lora", "checkpointing", "rows", "length", "accumulation")
 
 
@@ -137,6 +138,7 @@ def measure(case: Row, models: Path, folder: Path) -> Row:
     from alignment.backend.memory import check_memory
 
     stage, online = importlib.import_module(STAGES[case["stage"]]), case["stage"] in ONLINE
+    kind, _, engine = case["stage"].partition(", ")
     model = str(models / case["shape"])
     trainer = {
         "per_device_train_batch_size": case["rows"],
@@ -147,7 +149,7 @@ def measure(case: Row, models: Path, folder: Path) -> Row:
         "activation_checkpointing": case["checkpointing"],
     }
     text: Row = {
-        "stage": case["stage"],
+        "stage": kind,
         "model": {"path": model, **({"lora": {"r": 16}} if case["lora"] else {})},
         "data": {"train": [make_data(folder / "data.jsonl", case["length"])]},
         "trainer": trainer,
@@ -156,11 +158,12 @@ def measure(case: Row, models: Path, folder: Path) -> Row:
     if online:  # one rollout, two steps on it; the first steps of a run have no optimiser state yet
         made = case["length"] // 4
         trainer |= {"max_steps": 2, "num_iterations": 2, "max_completion_length": made}
-        trainer |= {"critic_warmup_steps": 0} if case["stage"] == "ppo" else {"num_generations": 2}
+        trainer |= {"critic_warmup_steps": 0} if kind == "ppo" else {"num_generations": 2}
+        trainer |= {"rollout_engine": engine} if engine else {}
         text["reward"] = {"path": str(models / f"{case['shape']}-scorer")}
     else:
         trainer["max_length"] = 4096
-    text |= {"labels": "pairs"} if case["stage"] == "kto" else {}
+    text |= {"labels": "pairs"} if kind == "kto" else {}
     (folder / "case.yaml").write_text(json.dumps(text))
     config = load_config(stage.Config, folder / "case.yaml")
     gpu = torch.cuda.is_available()
@@ -172,7 +175,7 @@ def measure(case: Row, models: Path, folder: Path) -> Row:
     found = {**case, "longest": longest, "left": left, "peak": None, "estimate": None}
     if gpu:
         found["peak"] = torch.cuda.max_memory_allocated()
-        estimate: Any = check_memory(config, trainer_args(config, folder), case["stage"], longest)
+        estimate: Any = check_memory(config, trainer_args(config, folder), kind, longest)
         found |= {"estimate": estimate.total, "ratio": estimate.total / found["peak"]}
     return found
 

@@ -49,6 +49,7 @@ class Sizes:
     query: int  # heads x head size
     inner: int
     vocab: int
+    cached: int  # key-value heads x head size
     adapted: int  # input widths of the linear layers with an adapter, summed over one decoder layer
     tied: bool  # the embedding is the LM head
 
@@ -84,11 +85,14 @@ def estimate_memory(
     optimizer: str = "adamw_torch_fused",
     quantize: str | None = None,
     texts: int | None = None,
+    cached_rows: int = 0,
 ) -> Memory:
     """The peak of a training step of `rows` rows, each of `texts` texts (see SEQUENCES) of `length` tokens.
 
     dtype: of the model's weights (adapters are float32); mixed: bfloat16 autocast; accumulation: batches a
     step. Stages that sample count a scorer (in bfloat16) of the actor's size, "ppo" a critic too.
+    cached_rows: completions that the graph engine samples at once, whose cache it keeps, as it keeps a copy
+    of float32 weights that are trained under autocast.
     """
     whole = sizes.trained == sizes.parameters
     width = {"float32": 4, "bfloat16": 2, "float16": 2}[dtype]
@@ -98,6 +102,9 @@ def estimate_memory(
     references = int(whole and stage in ("dpo", "kto", *ONLINE))  # with an adapter, the base is the reference
     weights = int(held * sizes.parameters * ((models if whole else 1) + references))
     weights += 2 * sizes.parameters if stage in ONLINE else 0  # the scorer
+    if cached_rows:
+        weights += 2 * sizes.parameters if mixed and whole and width == 4 else 0
+        weights += cached_rows * length * 2 * sizes.layers * sizes.cached * (2 if mixed else width)
     own = width if whole else 4  # bytes of a trained weight
     weights += 0 if whole else 4 * sizes.trained * models
     gradients = own * sizes.trained * models
@@ -176,6 +183,7 @@ def model_sizes(section: ModelSection, scalar: bool = False) -> Sizes:
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         query=head * text.num_attention_heads,
+        cached=head * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads),
         inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         vocab=text.vocab_size,
         adapted=adapted,
@@ -212,6 +220,7 @@ def check_memory(
             optimizer=getattr(args.optim, "value", args.optim),
             quantize=section.quantize,
             texts=texts,
+            cached_rows=_cached_rows(args),
         )
 
     memory = estimate(bool(args.activation_checkpointing))
@@ -228,6 +237,16 @@ def check_memory(
             "set trainer.activation_checkpointing, or train an adapter (model.lora)"
         )
     return memory
+
+
+def _cached_rows(args: Any) -> int:
+    """Completions that the graph engine of this process samples at once; 0 where another one does."""
+    if getattr(args, "rollout_engine", None) != "graph":
+        return 0
+    from alignment.backend.generation.graph import LEAST
+
+    rollout = args.per_device_train_batch_size * args.steps_per_generation
+    return max(LEAST, min(rollout, args.rollout_batch_size or rollout))
 
 
 def free_gpu_memory() -> int | None:
