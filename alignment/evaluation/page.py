@@ -23,10 +23,12 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
     """The page of `report` (see report.build_report), with samples from the evidence."""
     config = evidence.config
     first = list(dict.fromkeys(a for a, _ in config.comparisons))
+    question = "Is {} better than {}?".format(*config.comparisons[0])
     each = "one answer" if config.samples_per_prompt == 1 else f"{config.samples_per_prompt} answers"
+    what = "turn of each prompt" if any(prompt.follow_ups for prompt in evidence.prompts) else "prompt"
     page = Page(
-        f"Evaluation of {listed(first)}",
-        f"{len(config.models)} candidates, {len(evidence.prompts):,} prompts, {each} to each prompt; "
+        question if len(config.comparisons) == 1 else f"Evaluation of {listed(first)}",
+        f"{len(config.models)} candidates, {len(evidence.prompts):,} prompts, {each} to each {what}; "
         f"judge: {evidence.judge.name}",
     )
     for verdict in report["verdict"]:

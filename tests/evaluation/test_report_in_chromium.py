@@ -40,7 +40,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         completions = [
             Completion(content=text, source=Source("model", name)) for name, text in answers.items()
         ]
-        records.append(Record([Message("user", f"Question {i}")], id=f"q{i}", completions=completions))
+        records.append(
+            Record(
+                [Message("user", f"Question {i}")], id=f"q{i}", completions=completions, demonstrations=[1]
+            )
+        )
     file = folder / "answers.jsonl"
     write_records(file, records)
     config = {
