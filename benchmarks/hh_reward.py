@@ -9,7 +9,8 @@ of words and pairs of words (scikit-learn), and with the plain reward model.
 Whole rankings need more than two completions: "pairs" and "rankings" are compared on the quickstart's
 rankings (four completions, judged by a program), trained on one part of the prompts, measured on the other.
 Several processes work off the models (`--workers N`); each model's scores are kept in the work folder, its
-weights are not, and one that is scored is not trained again. `--limit N` takes N pairs, to try the script on
+weights are not, and one that is scored is not trained again. Learning rate and epochs are chosen first, by
+`--tune`, in three folds of what the first fold trains on. `--limit N` takes N pairs, to try the script on
 a CPU with --model tiny.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -40,13 +42,16 @@ KINDS: dict[str, list[str]] = {
     "without length": ["length_debias=true"],
     "4 heads": ["ensemble={members: 4}", "resample=true"],
 }
+# learning rate, epochs, of a batch of 32
+TUNED = [(1e-5, 1), (2e-5, 2), (5e-5, 1), (5e-5, 2), (5e-5, 4), (1e-4, 2)]
+INNER = 3  # folds for choosing
 RANKINGS = {"pairs": [], "rankings": ["loss=rankings"]}
 Row = dict[str, Any]
 
 
-def fold_of(record: Record, folds: int) -> int:
+def fold_of(record: Record, folds: int, salt: str = "") -> int:
     """The fold of a record, by a hash of its prompt."""
-    text = json.dumps([(turn.role, turn.content) for turn in record.prompt])
+    text = salt + json.dumps([(turn.role, turn.content) for turn in record.prompt])
     return int(hashlib.sha256(text.encode()).hexdigest(), 16) % folds
 
 
@@ -80,7 +85,8 @@ class Job(NamedTuple):
     settings: list[str]
 
     def scores(self, work: Path) -> Path:
-        return work / "scores" / f"{self.name}-{self.seed}.json"
+        digest = hashlib.sha256(json.dumps(self).encode()).hexdigest()[:8]
+        return work / "scores" / f"{self.name}-{self.seed}-{digest}.json"
 
 
 def work_off(work: Path, model: str, jobs: list[Job]) -> None:
@@ -124,14 +130,33 @@ def fold_files(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     """By fold the records to train on and those held out."""
     path = arguments.data / "human" / "hh_harmless_test.jsonl.gz"
     records = list(hh_rlhf.read([path]))[: arguments.limit]
-    numbers = [fold_of(record, arguments.folds) for record in records]
+    return parted(records, arguments.folds, arguments.work / "fold")
+
+
+def parted(records: list[Record], folds: int, prefix: Path, salt: str = "") -> list[tuple[Path, Path]]:
+    """Files PREFIX-k.jsonl and PREFIX-k-held-out.jsonl of each fold, by prompt."""
+    numbers = [fold_of(record, folds, salt) for record in records]
     files = []
-    for k in range(arguments.folds):
-        data, test = (arguments.work / f"fold-{k}{part}.jsonl" for part in ("", "-held-out"))
+    for k in range(folds):
+        data, test = (prefix.with_name(f"{prefix.name}-{k}{part}.jsonl") for part in ("", "-held-out"))
         write_records(data, [r for r, n in zip(records, numbers, strict=True) if n != k], overwrite=True)
         write_records(test, [r for r, n in zip(records, numbers, strict=True) if n == k], overwrite=True)
         files.append((data, test))
     return files
+
+
+def tuning_jobs(arguments: argparse.Namespace, settings: list[str]) -> dict[str, list[Job]]:
+    """By settings the models that choose among them: the first fold's held-out pairs take no part."""
+    known = list(read_records([fold_files(arguments)[0][0]]))
+    files = parted(known, INNER, arguments.work / "inner", salt="inner")
+    found = {}
+    for number, (rate, epochs) in enumerate(TUNED):
+        extra = [f"trainer.learning_rate={rate}", f"trainer.num_train_epochs={epochs}"]
+        found[" ".join(extra)] = [
+            Job(f"tune{number}-inner{k}", 0, str(data), str(test), [*settings, *extra])
+            for k, (data, test) in enumerate(files)
+        ]
+    return found
 
 
 def people_jobs(arguments: argparse.Namespace, settings: list[str]) -> list[dict[str, list[Job]]]:
@@ -204,6 +229,23 @@ def on_rankings(work: Path, kinds: dict[str, list[Job]]) -> Row:
     }
 
 
+def run_all(arguments: argparse.Namespace, jobs: list[Job], end: float) -> None:
+    """Every job in some process; SystemExit where some are missing in the end."""
+    (arguments.work / "plan.json").write_text(json.dumps(jobs))
+    workers = range(arguments.workers)
+    started = [
+        side.start(__file__, f"worker {k}", arguments.work, [*sys.argv[1:], "--worker", str(k)])
+        for k in workers
+    ]
+    for k, process in zip(workers, started, strict=True):
+        found = side.finish(process, f"worker {k}", arguments.work, end - time.monotonic())
+        if "error" in found:
+            print(f"worker {k}: {found['error'][-300:]}", flush=True)
+    missing = [job for job in jobs if not job.scores(arguments.work).is_file()]
+    if missing:
+        raise SystemExit(f"{len(missing)} of {len(jobs)} models are missing; the same command goes on")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -215,44 +257,43 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--tune", action="store_true")
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=500, help="that all may take")
     parser.add_argument("--commit")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("settings", nargs="*", help="KEY=VALUE over smollm2-135m/reward, for every model")
     arguments = parser.parse_args()
-    plan = arguments.work / "plan.json"
+    work = arguments.work
     if arguments.worker is not None:
-        jobs = [Job(*told) for told in json.loads(plan.read_text())]
-        work_off(arguments.work, arguments.model, jobs[arguments.worker :: arguments.workers])
+        jobs = [Job(*told) for told in json.loads((work / "plan.json").read_text())]
+        work_off(work, arguments.model, jobs[arguments.worker :: arguments.workers])
         return
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    began = time.monotonic()
+    end = began + arguments.seconds
     settings = ["data.max_truncated=0.2", "trainer.save_strategy=no", *arguments.settings]
-    folds, rankings = people_jobs(arguments, settings), ranking_jobs(arguments, settings)
-    every = [job for kinds in (*folds, rankings) for jobs in kinds.values() for job in jobs]
-    plan.write_text(json.dumps(every))
-    result = {
+    result: Row = {
         "model": Path(arguments.model).name,
         "folds": arguments.folds,
         "seeds": arguments.seeds,
-        "settings": settings,
         **side.origin(arguments.commit, ("torch", "transformers", "trl")),
     }
-    began, workers = time.monotonic(), range(arguments.workers)
-    started = [
-        side.start(__file__, f"worker {k}", arguments.work, [*sys.argv[1:], "--worker", str(k)])
-        for k in workers
-    ]
-    for k, process in zip(workers, started, strict=True):
-        left = arguments.seconds - (time.monotonic() - began)
-        found = side.finish(process, f"worker {k}", arguments.work, left)
-        if "error" in found:
-            print(f"worker {k}: {found['error'][-300:]}", flush=True)
-    missing = [job for job in every if not job.scores(arguments.work).is_file()]
-    if missing:
-        raise SystemExit(f"{len(missing)} of {len(every)} models are missing; the same command goes on")
+    if arguments.tune:
+        candidates = tuning_jobs(arguments, settings)
+        run_all(arguments, [job for jobs in candidates.values() for job in jobs], end)
+        result["tuning"] = {
+            told: float(np.concatenate([outcomes(differences(work, job)) for job in jobs]).mean())
+            for told, jobs in candidates.items()
+        }
+        print(json.dumps(result["tuning"], indent=1), flush=True)
+        settings += max(result["tuning"], key=result["tuning"].__getitem__).split()
+    result["settings"] = settings
+    folds, rankings = people_jobs(arguments, settings), ranking_jobs(arguments, settings)
+    run_all(arguments, [job for kinds in (*folds, rankings) for jobs in kinds.values() for job in jobs], end)
     result["seconds"] = round(time.monotonic() - began, 1)
-    result |= {"people": on_people(arguments.work, folds), "rankings": on_rankings(arguments.work, rankings)}
+    result |= {"people": on_people(work, folds), "rankings": on_rankings(work, rankings)}
     side.save(arguments.out, result)
     print(json.dumps({key: result[key] for key in ("people", "rankings", "seconds")}, indent=2))
 

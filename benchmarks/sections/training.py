@@ -71,6 +71,10 @@ def hh_reward(result: dict[str, Any]) -> str:
     others = [[kind, interval(value)] for kind, value in ranked["accuracy"].items()]
     others.append(["rankings less pairs", interval(ranked["rankings over pairs"])])
     lines = f"{people['pairs']:,} pairs, {result['folds']} folds, {result['seeds']} seeds, {result['model']}."
+    lines += f" Settings: {', '.join(result['settings'])}."
+    if "tuning" in result:
+        tried = "; ".join(f"{told}: {share:.3f}" for told, share in result["tuning"].items())
+        lines += f" The last two were chosen in three folds of what the first fold trains on ({tried})."
     return "\n\n".join(
         [
             "## Reward models on people's judgments",
