@@ -11,7 +11,7 @@ from chat_stub import chat_stub, says
 
 from alignment.data.files import read_records, write_records
 from alignment.data.formats import mt_bench
-from alignment.data.records import Completion, Message, Record, Source
+from alignment.data.records import Completion, Judgment, Message, Record, Source
 from alignment.errors import UserError
 from alignment.evaluation import sampled, stage
 from alignment.evaluation.answers import read_answers, read_prompts
@@ -176,3 +176,34 @@ def test_conversations_in_files_are_those_of_the_prompts(questions: str, tmp_pat
     ):
         with pytest.raises(UserError, match=r"models.m: .*prompt mt-bench-81 has 2 turns"):
             read_answers(answers(*turns), "m", prompts, 1)
+
+
+def test_people_judge_a_conversation_as_a_whole(tmp_path: Path) -> None:
+    """What they say of it counts once, for its last turn."""
+    records = []
+    for i in range(12):
+        completions = [
+            Completion(
+                messages=[
+                    Message("assistant", f"{name} of a cat."),
+                    Message("user", f"Now of dog {i}."),
+                    Message("assistant", f"{name} of a dog."),
+                ],
+                source=Source("model", name),
+            )
+            for name in ("base", "ours")
+        ]
+        judgments = [Judgment(by="ann", ranks=[2, 1]), Judgment(by="ben", ranks=[1, 1])]
+        meta = {"follow_ups": [f"Now of dog {i}."]}
+        prompt = [Message("user", f"Tell of cat {i}.")]
+        records.append(Record(prompt, completions=completions, judgments=judgments, meta=meta))
+    file = str(tmp_path / "ranked.jsonl")
+    write_records(file, records)
+    people = {"kind": "people", "path": file}
+    wanted = config(file, tmp_path / "run", {"ours": file, "base": file}, judge=people)
+    report = stage.run(wanted)["metrics"]
+    assert report["win_rate"]["ours_vs_base"] | {"low": 0, "high": 0} == {
+        "rate": 0.75, "low": 0, "high": 0, "n": 24, "ties": 12,
+    }  # fmt: skip
+    assert set(report["slices"]) == {"turn 2"}
+    assert report["judge"]["agreement"]["value"] == 0.0
