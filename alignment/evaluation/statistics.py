@@ -172,8 +172,9 @@ def undecided(a: str, b: str, figures: dict[str, Any]) -> str | None:
     if power["smallest_rate_exactly"] is None:
         text = f"{power['prompts']:,} prompts are too few to tell {a} from {b}, however good either is"
     else:
+        ties = f", {100 * power['ties']:.0f}% of them ties," if power["ties"] else ""
         text = (
-            f"With {power['prompts']:,} prompts, {100 * power['ties']:.0f}% of them ties, a difference "
+            f"With {power['prompts']:,} prompts{ties} a difference "
             f"between {a} and {b} is found with 80% chance only from a win rate of "
             f"{100 * power['smallest_rate_exactly']:.1f}% on"
         )

@@ -16,6 +16,9 @@ from alignment.evaluation import stage
 from alignment.evaluation.card import card
 
 
+PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+
+
 def evaluated(folder: Path) -> dict[str, Any]:
     records = [
         Record(
@@ -54,6 +57,7 @@ def test_the_schema_is_given_out_and_is_strict(tmp_path: Path, schema: Draft2020
         assert not schema.is_valid(report | changes), changes
     for key, described in schema.schema["properties"].items():
         assert described.get("description"), key
+        assert f"`{key}" in PAGE, f"docs/evaluation.md does not tell of {key}"
 
 
 def test_a_card_in_markdown(tmp_path: Path) -> None:
