@@ -15,7 +15,6 @@ from alignment.data.records import Completion, Message, Record, Source
 from alignment.evaluation import stage
 from alignment.evaluation.card import card
 
-
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 
 
