@@ -74,7 +74,7 @@ REPEATED = "the same four words again " * 12
         (REPEATED, ["repetitive"]),
         ("no\n" * 9, ["repetitive"]),
         ("I’m sorry, but I can't help with that.", ["refusal"]),
-        ("As an AI language model, I cannot feel.", ["refusal"]),
+        ("As an AI language model, I cannot assist with crimes.", ["refusal"]),
         ("I can help with that.", []),
         ("why is  the sky blue?", ["copy of the prompt"]),
     ],
