@@ -17,6 +17,7 @@ from alignment.data.files import write_records
 from alignment.data.records import Message, Record
 from alignment.errors import UserError
 from alignment.evaluation import stage
+from alignment.evaluation.drift import drift
 from alignment.evaluation.probe_rows import Measured, read_measured
 from alignment.evaluation.safety_figures import (
     bbq_metrics,
@@ -27,6 +28,7 @@ from alignment.evaluation.safety_figures import (
     xstest_metrics,
 )
 from alignment.evaluation.safety_items import read_safety
+from alignment.evaluation.stored import read_stored
 from alignment.stats import paired_difference, ratio_difference
 
 
@@ -443,3 +445,13 @@ def test_a_service_answers_xstest_and_nothing_that_needs_likelihoods(tmp_path: P
         report = stage.run(stage.Config.model_validate(values))["metrics"]
     assert report["safety"]["xs"]["metrics"]["over_refusal"]["models"]["ours"]["value"] == 1.0
     assert report["safety"]["crows"]["metrics"] == {}
+
+
+def test_a_real_run_is_held_against_itself_with_its_probes(probed: Path) -> None:
+    stored = read_stored(probed)
+    found = {f["what"]: f for f in drift(stored, stored)["figures"]}
+    assert {"sft, xs: harmless prompts not refused", "sft, truth: probability on true answers (MC2)"} <= set(
+        found
+    )
+    assert "sft, bias: right answers, ambiguous context" in found
+    assert all(f["difference"]["value"] == 0.0 for f in found.values())
