@@ -29,7 +29,7 @@ def drift_page(result: dict[str, Any]) -> Page:
     verdict = result["verdict"]
     page.verdict(verdict["text"], verdict["tone"], verdict["detail"])
     if result["warnings"]:
-        page.heading("Before you rely on it", 3)
+        page.heading("Before you rely on it")
         page.points(result["warnings"])
     page.heading("What decides")
     figures = result["figures"]
@@ -85,7 +85,7 @@ def log_page(result: dict[str, Any]) -> Page:
     verdict = result["verdict"]
     page.verdict(verdict["text"], verdict["tone"], verdict["detail"])
     if result["warnings"]:
-        page.heading("Before you rely on it", 3)
+        page.heading("Before you rely on it")
         page.points(result["warnings"])
     page.heading("Lengths, refusals, reward")
     rows = []

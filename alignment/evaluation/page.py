@@ -35,7 +35,7 @@ def build_page(evidence: Evidence, report: dict[str, Any]) -> Page:
         page.verdict(verdict["text"], verdict["tone"], verdict["detail"])
     page.text(f"The judge. {report['judge']['statement']}\n\nWhat the intervals cover. {covers(report)}")
     if report["warnings"]:
-        page.heading("Before you rely on it", 3)
+        page.heading("Before you rely on it")
         page.points(report["warnings"])
     win_rates(page, evidence, report)
     models(page, evidence, report)

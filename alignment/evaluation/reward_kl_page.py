@@ -23,7 +23,7 @@ def build_page(report: dict[str, Any]) -> Page:
     for verdict in report["verdict"]:
         page.verdict(verdict["text"], verdict["tone"], verdict["detail"])
     if report["warnings"]:
-        page.heading("Before you rely on it", 3)
+        page.heading("Before you rely on it")
         page.points(report["warnings"])
     page.heading("Reward over √KL")
     for role, what in (("gold", "The gold reward"), ("proxy", "The proxy reward, which was optimised")):

@@ -122,9 +122,10 @@ class Page:
         title = f"<caption>{escape(caption)}</caption>" if caption else ""
         long = any(isinstance(cell, str) and len(cell) > LONG for row in rows for cell in row)
         kind = ' class="sentences"' if long else ""
+        name = escape(caption or f"Table: {', '.join(columns[:3])}")
         self.blocks.append(
-            f'<div class="scroll"><table{kind}>{title}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table{kind}>{title}'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
     def figure(self, svg: Svg, caption: str = "") -> None:
@@ -222,7 +223,7 @@ def _column(column: Column) -> str:
     said = escape(column.text) if column.text.strip() else "<i>(empty)</i>"
     return (
         f'<article class="{column.tone}"><header><b>{escape(column.name)}</b>{note}</header>'
-        f'<div class="said" dir="auto">{said}</div></article>'
+        f'<div class="said" dir="auto" tabindex="0">{said}</div></article>'
     )
 
 

@@ -114,3 +114,15 @@ def test_on_a_phone_and_in_print(chromium: Any, report: str, scheme: Any) -> Non
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
     assert (ink, paper) == ("rgb(0, 0, 0)", "rgb(255, 255, 255)")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_that_a_reader_with_aids_would_miss(chromium: Any, report: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(chromium, report, viewport={"width": width, "height": 800}, bypass_csp=True)
+    found = [
+        (problem["id"], node["html"][:200])
+        for problem in axe.run(page).response["violations"]
+        for node in problem["nodes"]
+    ]
+    assert found == []
