@@ -33,6 +33,7 @@ PARTS = {
     "annotate_50": labeling.annotate,
     "labeling": labeling.labeling,
     "coverage": evaluation.coverage,
+    "forgetting": evaluation.forgetting,
     "verdicts": evaluation.verdicts,
     "drift": evaluation.drift,
     "safety": evaluation.safety,

@@ -121,6 +121,42 @@ def coverage(result: dict[str, Any]) -> str:
     )
 
 
+FORGETTING_WORDS = """\
+`python benchmarks/forgetting.py`: whole probes of two models are simulated and go through the evaluator's own
+figures. Called forgotten where nothing was lost: 2.5% is what a 95% interval allows. The smallest loss is the
+one that the report says would have been seen with 80% chance, and was then simulated."""
+
+
+def forgetting(result: dict[str, Any]) -> str:
+    """How often probes call forgotten what was kept, and find a loss."""
+    rows = [
+        [
+            c["what"],
+            f"{c['items']:,}",
+            "–" if c["differ"] is None else f"{100 * c['differ']:g}%",
+            f"{100 * c['kept']:.1f}%",
+            f"{c['smallest']:.3f}",
+            f"{100 * c['lost']:.1f}%",
+        ]
+        for c in result["cells"]
+    ]
+    heads = [
+        "probe",
+        "items",
+        "models differ on",
+        "forgotten, nothing lost",
+        "smallest loss",
+        "forgotten, that lost",
+    ]
+    return "\n\n".join(
+        [
+            "## Called forgotten",
+            f"{FORGETTING_WORDS}\n{origin(result)} {result['runs']:,} simulated probes a figure.",
+            table(heads, rows),
+        ]
+    )
+
+
 VERDICTS_WORDS = """\
 `python benchmarks/verdicts.py`: statistics from stored verdicts, whole commands with the time to start.
 verdicts: all figures of `alignkit evaluate verdicts` (bootstrap, exact, sign tests, length control,
