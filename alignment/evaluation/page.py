@@ -55,8 +55,8 @@ def _origin(page: Page, report: dict[str, Any]) -> None:
     page.heading("How this was made")
     page.text(
         f"Prompts from {', '.join(report['prompts']['files'])}. Every answer is kept in completions.jsonl, "
-        "every verdict in verdicts.jsonl and every log-probability in likelihoods.jsonl of the run, so "
-        "each figure can be computed again without a model."
+        "every verdict in verdicts.jsonl, every log-probability in likelihoods.jsonl and every item of a "
+        "probe in probes/ of the run, so each figure can be computed again without a model."
     )
     if report["judge"]["kind"] == "program":
         from alignment.evaluation import program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from alignment.evaluation.phrases import signed, spread, title
@@ -9,6 +10,7 @@ from alignment.report import plots
 from alignment.report.page import Page, Tone
 from alignment.report.text import number, percent
 
+FEW = 6  # changes that are told in a sentence each, whatever they are
 NAMES = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -32,7 +34,7 @@ def capability(page: Page, report: dict[str, Any]) -> None:
 def _probes(page: Page, probes: dict[str, Any]) -> None:
     page.heading("What was kept, and what was forgotten")
     changes = [change for probe in probes.values() for change in probe["pairs"].values()]
-    page.points([c["text"] for c in sorted(changes, key=lambda change: not change["forgotten"])])
+    page.points(_told(sorted(changes, key=lambda change: not change["forgotten"])))
     page.table(
         ["probe", "measured", "candidate", "figure", "95% interval", "items", "also"],
         [
@@ -75,6 +77,16 @@ def _probes(page: Page, probes: dict[str, Any]) -> None:
         "correction over all probes and comparisons. Smallest loss seen: the true loss that so many items "
         "show with 80% chance; a smaller one may well have gone unseen."
     )
+
+
+def _told(changes: Sequence[dict[str, Any]]) -> list[str]:
+    """The changes in words; of many, those where nothing was seen are only counted."""
+    same = [c["text"] for c in changes if c["low"] is None or c["low"] <= 0 <= c["high"]]
+    moved = [c["text"] for c in changes if c["text"] not in same]
+    if len(changes) <= FEW:
+        return [*moved, *same]
+    rest = f"{len(same)} of {len(changes)} comparisons show no change; how small a loss they show, see below."
+    return [*moved, *([rest] if same else [])]
 
 
 def _references(page: Page, found: dict[str, Any]) -> None:

@@ -158,7 +158,9 @@ def test_stored_completions_bring_their_probes_along(
     files = {"models": dict.fromkeys(("base", "sft"), stored), "base": None}
     result = stage.run(config(tmp_path / "again", **files))
     before = json.loads((finished / "report.json").read_text())
-    assert json.loads(json.dumps(result["metrics"]["probes"])) == before["probes"]
+    again = json.loads(json.dumps(result["metrics"]))
+    for key in ("probes", "diversity", "text_metrics", "win_rate"):
+        assert again[key] == before[key]
     other = config(tmp_path / "other", **files).model_dump()
     other["probes"]["cats"]["by_length"] = False  # other settings: the earlier rows do not answer this
     result = stage.run(stage.Config.model_validate(other))
@@ -314,3 +316,17 @@ def test_choices_by_length_and_by_sum_and_what_guessing_gives() -> None:
     figures = probe_report({"c": Measured(settings, {"m": rows})}, [])["c"]["models"]["m"]
     assert (figures["accuracy_by_length"], figures["accuracy_of_sum"], figures["chance"]) == (1.0, 0.0, 0.5)
     assert figures["value"] == 1.0
+
+
+def test_of_many_comparisons_the_page_tells_the_losses_and_counts_the_rest() -> None:
+    from alignment.evaluation.page_capability import _told
+
+    old, new = [1] * 90 + [0] * 10, [0] * 30 + [1] * 60 + [0] * 10
+    models = {f"m{i}": old for i in range(7)} | {"new": new}
+    report = probe_report(measured(**models), [("new", "m0"), *((f"m{i}", "m0") for i in range(1, 7))])
+    changes = list(report["quiz"]["pairs"].values())
+    told = _told(changes)
+    assert len(told) == 2
+    assert told[0].startswith("new has forgotten")
+    assert told[1].startswith("6 of 7 comparisons show no change")
+    assert len(_told(changes[:3])) == 3
