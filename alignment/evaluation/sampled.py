@@ -14,7 +14,7 @@ from typing import Any
 from alignment.backend.generation.settings import GenerationSection
 from alignment.data.files import read_records, write_records
 from alignment.errors import UserError
-from alignment.evaluation.answers import Answers, Prompt, Talk, answer_records, read_talk, said_so_far
+from alignment.evaluation.answers import Answer, Answers, Prompt, Talk, answer_records, read_talk, said_so_far
 from alignment.evaluation.cost import measured
 
 PART = 256
@@ -72,7 +72,6 @@ def _make(
     progress: Callable[[int], Any],
 ) -> None:
     from alignment.backend.generation import generate
-    from alignment.evaluation.answers import Answer
 
     loaded, tokenizer = model()
     with measured(file, loaded) as tokens:
@@ -97,7 +96,6 @@ def asked_answers(
     What the journal holds is not asked again. api: an ApiSection. Raises UserError as `ChatApi.ask` does.
     """
     from alignment.backend.chat_api import ChatApi, Journal
-    from alignment.evaluation.answers import Answer
 
     address, _, model = url.partition("#")
     if not model:
