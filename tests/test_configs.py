@@ -10,14 +10,17 @@ from alignment import pipeline
 from alignment.backend.config import Section, load_config, shipped_configs
 from alignment.backend.generation.settings import GenerateConfig
 from alignment.backend.yaml_lines import read_yaml
+from alignment.evaluation import reward_kl
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
-COUNTS = {"quickstart": 9, "smollm2-135m": 9, "llama-8b": 5}
+COUNTS = {"quickstart": 9, "smollm2-135m": 10, "llama-8b": 5}
 
 
 def config_class(stage: str) -> type[Section]:
     if stage == "generate":
         return GenerateConfig
+    if stage == "reward-kl":
+        return reward_kl.Config
     return pipeline.Config if stage == "pipeline" else pipeline.stage_module(stage).Config
 
 
