@@ -193,7 +193,7 @@ def _scores_of(said: Spoken, name: str) -> dict[str, list[float]]:
 def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) -> list[Paired]:
     """Length, refusals and empty answers of the candidates; [] where a run did not keep its completions."""
     try:
-        traits = [_traits(run) for run in (baseline, new)]
+        traits = [_traits(run, {pair[side] for pair in tested}) for side, run in enumerate((baseline, new))]
     except UserError:
         return []
     kinds = {"words": "words an answer", "refusals": "refusals", "empty": "empty answers"}
@@ -209,13 +209,18 @@ def _of_texts(baseline: Stored, new: Stored, tested: Sequence[tuple[str, str]]) 
     return found
 
 
-def _traits(run: Stored) -> dict[tuple[str, str], list[float]]:
+def _traits(run: Stored, names: set[str]) -> dict[tuple[str, str], list[float]]:
     """(model, prompt's key) -> mean words, share of refusals, share of empty answers."""
     found = {}
     for key, answers in read_texts(run):
-        for name, said in answers.items():
-            rows = [(len(one.text.split()), is_refusal(one.text), not one.text.strip()) for one in said]
-            found[name, key] = np.mean(rows, axis=0).tolist()
+        for name in names & answers.keys():
+            said = [one.text for one in answers[name]]
+            totals = (
+                sum(len(text.split()) for text in said),
+                sum(map(is_refusal, said)),
+                sum(not text.strip() for text in said),
+            )
+            found[name, key] = [total / len(said) for total in totals]
     return found
 
 
