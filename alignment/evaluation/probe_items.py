@@ -4,8 +4,8 @@
     exact_match  question, answer                    GSM8K, SQuAD, TriviaQA, or any question and its answer
     perplexity   text                                or page, content, document
 
-An answer among choices is a number from 0, a label (A, B …), or the text of the choice. alignkit's own
-records are questions with their demonstrations as answers, and texts with the first of them.
+An answer among choices is a number from 0, a label (A, B …), or the text of the choice. Records of
+alignkit's and Alpaca's are questions with their demonstrations as answers, and texts with the first of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONTEXTS = ("context", "passage", "support")
 CHOICES = ("choices", "endings", "options")
 CORRECT = ("answer", "answerKey", "label", "gold", "correct")
 ANSWERS = ("answer", "answers", "target", "output", "solution", "reference")
-TEXTS = ("text", "page", "content", "document", "output", "response")
+TEXTS = ("text", "page", "content", "document")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_items(kind: str, files: Sequence[str], most: int | None, where: str) ->
     items: dict[str, Item] = {}
     repeated = 0
     for place, row in rows_of(files):
-        item = _READERS[kind](_plain(row), place)
+        item = _READERS[kind](row if kind == "choices" else _plain(row), place)
         if item.id in items:
             repeated += 1
             continue
@@ -84,15 +84,19 @@ def rows_of(files: Sequence[str]) -> Any:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A record of alignkit's as a question with answers and a text; any other row as it is."""
+    """A record of alignkit's or Alpaca's as a question with answers and a text; any other row as it is."""
     turns = row.get("prompt")
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        asked = [turn.get("content") for turn in turns]
+        completions = row.get("completions") or []
+        answers = [completions[i].get("content") for i in row.get("demonstrations") or []]
+    elif "instruction" in row and "output" in row:
+        asked, answers = [row["instruction"], row.get("input")], [row["output"]]
+    else:
         return row
-    question = "\n\n".join(str(turn.get("content") or "") for turn in turns)
-    completions = row.get("completions") or []
-    shown = [completions[i].get("content") for i in row.get("demonstrations") or []]
-    text = "\n\n".join([question, *(answer for answer in shown[:1] if answer)])
-    return {"question": question, "answers": shown, "text": text}
+    question = "\n\n".join(str(text) for text in asked if text)
+    text = "\n\n".join([question, *(str(answer) for answer in answers[:1] if answer)])
+    return {"question": question, "answers": answers, "text": text}
 
 
 def _document(row: dict[str, Any], place: str) -> Item:

@@ -86,6 +86,10 @@ def test_own_records_are_questions_with_their_demonstrations(tmp_path: Path) -> 
     assert (item.text, item.answers) == ("Be brief.\n\nWhere?", ("Here",))
     (item,), _ = read(tmp_path, "perplexity", row)
     assert item.text == "Be brief.\n\nWhere?\n\nHere"
+    alpaca = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
+    (item,), _ = read(tmp_path, "exact_match", alpaca)
+    assert (item.text, item.answers) == ("Add.\n\n1 and 2", ("3",))
+    assert read(tmp_path, "perplexity", alpaca)[0][0].text == "Add.\n\n1 and 2\n\n3"
     with pytest.raises(UserError, match="the answer is empty"):
         read(tmp_path, "exact_match", {"prompt": turns})
 
