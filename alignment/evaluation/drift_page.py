@@ -62,8 +62,8 @@ def drift_page(result: dict[str, Any]) -> Page:
         page.table(
             ["figure", "judge", "stored", "new", "change, and its 95% interval"],
             [[f["what"], f["judge"] or "–", *_both(f), _change(f)] for f in result["beside"]],
+            caption="What decides nothing: more of it is neither better nor worse by itself",
         )
-        page.text("These decide nothing: more of them is neither better nor worse by itself.")
     page.heading("What differs in the configurations")
     if result["differs"]:
         rows = [[d["what"], str(d["first"]), str(d["second"])] for d in result["differs"]]

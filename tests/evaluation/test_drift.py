@@ -346,3 +346,25 @@ def test_rows_of_a_log_in_every_shape_and_mistakes_by_their_line(tmp_path: Path)
         run("drift-log", str(stored), str(write_log(tmp_path / "b.jsonl", 0)), "--model", "ppo")
     with pytest.raises(UserError, match="too few to compare"):
         run("drift-log", str(stored), str(write_log(tmp_path / "few.jsonl", 0, n=5)))
+
+
+def test_both_pages_on_a_phone_for_readers_with_aids_and_with_hostile_texts(
+    chromium: Any, tmp_path: Path
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    evil = "<img src=x onerror=alert(1)>"
+    stored = write_run(tmp_path / "run", {evil: won(0.6)}, won(0.5, seed=9))
+    log = write_log(tmp_path / "log.jsonl", 1, extra=evil, score=1.0)
+    run("drift", str(stored), str(stored), "--html", str(tmp_path / "drift.html"))
+    run("drift-log", str(stored), str(log), "--html", str(tmp_path / "log.html"))
+    for name in ("drift", "log"):
+        page = chromium.new_context(viewport={"width": 320, "height": 640}, bypass_csp=True).new_page()
+        said: list[str] = []
+        page.on("dialog", lambda dialog, said=said: said.append(dialog.message))
+        page.goto((tmp_path / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        box = page.locator(".verdict strong").bounding_box()
+        assert box["y"] + box["height"] < 640, "the verdict is on the first screen"
+        assert page.locator("img").count() == 0
+        assert [problem["id"] for problem in axe.run(page).response["violations"]] == []
+        assert said == []
