@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alignment.data.files import write_records
+from alignment.data.records import Completion, Message, Record, Source
 from alignment.errors import UserError
+from alignment.evaluation import stage
 from alignment.evaluation.lm_eval import read_lm_eval, write_lm_eval
 from alignment.evaluation.probe_figures import probe_report
 from alignment.evaluation.probe_rows import read_measured
@@ -107,3 +110,22 @@ def test_what_is_no_output_is_named(tmp_path: Path) -> None:
     (tmp_path / "results_x.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
         read_lm_eval({"dpo": str(tmp_path)})
+
+
+def test_an_evaluation_holds_the_imported_results_beside_its_own(tmp_path: Path) -> None:
+    completions = [Completion(content=f"{name} answer", source=Source("model", name)) for name in RIGHT]
+    file = tmp_path / "answers.jsonl"
+    write_records(file, [Record([Message("user", f"q {i}")], completions=completions) for i in range(12)])
+    values = {
+        "models": dict.fromkeys(RIGHT, str(file)), "comparisons": [["dpo", "base"]], "prompts": [str(file)],
+        "judge": {"kind": "program"}, "run": {"dir": str(tmp_path / "run")},
+        "lm_eval": {name: output(tmp_path / name, right, True) for name, right in RIGHT.items()},
+    }  # fmt: skip
+    report = stage.run(stage.Config.model_validate(values))["metrics"]
+    change = report["probes"]["lm_eval.arc_easy"]["pairs"]["dpo_vs_base"]
+    assert change["forgotten"]
+    assert change["text"] in report["warnings"]
+    assert report["probes"]["lm_eval.wikitext"]["models"]["base"]["low"] is None
+    assert "lm_eval.arc_easy" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(ValueError, match="'other' is not under models"):
+        stage.Config.model_validate(values | {"lm_eval": {"other": "x"}})
