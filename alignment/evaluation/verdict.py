@@ -9,6 +9,7 @@ import numpy as np
 
 from alignment.evaluation.answers import Answers, Prompt
 from alignment.evaluation.judges import Judge
+from alignment.report.text import number
 from alignment.stats import Interval, WinRate, holm, sign_test, win_rate
 
 Tone = Literal["good", "bad", "unsure"]
@@ -161,7 +162,7 @@ def claim_over_seeds(a: str, b: str, over: Interval, rates: Sequence[float], pro
 
 def _how_sure(p_holm: float, comparisons: int) -> str:
     corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
-    odds = "fewer than 1 of 10,000" if p_holm < 1e-4 else f"{100 * p_holm:.2g} of 100"
+    odds = "fewer than 1 of 10,000" if p_holm < 1e-4 else f"{number(100 * p_holm, 2)} of 100"
     return (
         f"How sure: two equally good models would differ so much or more by chance in {odds} evaluations "
         f"(exact sign test{corrected})."

@@ -139,6 +139,10 @@ def test_detail_says_ties_and_correction() -> None:
     )
 
 
+def test_equal_halves_are_no_surprise_in_any_evaluation() -> None:
+    assert "in 100 of 100 evaluations" in claim("a", "b", WinRate(0.5, 0.4, 0.6, 100, 0), 1.0, 100, 1).detail
+
+
 def test_a_win_that_the_correction_takes_away_is_not_sure() -> None:
     said = claim("a", "b", WinRate(0.6, 0.51, 0.69, 100, 0), 0.12, 100, 3)
     assert said.tone == "unsure"
