@@ -51,7 +51,7 @@ class RewardSection(Section):
     """Weight of the variance with combine: uncertainty."""
     max_length: int | None = pydantic.Field(default=None, ge=1)
     """Longer texts lose their first tokens before they are scored; null goes by the model."""
-    token_budget: int = pydantic.Field(default=16_384, ge=1)
+    token_budget: int = pydantic.Field(default=32_768, ge=1)
     """Tokens that are scored in one forward pass."""
 
 

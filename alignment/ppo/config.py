@@ -79,7 +79,7 @@ class PPOConfig(RLOOConfig):
     rollout_batch_size: int | None = None
     """Completions that a process samples at once, for the cache to fit; null is all of a rollout."""
     local_rollout_forward_batch_size: int | None = None
-    """Rows in a forward pass without gradients; null is per_device_train_batch_size."""
+    """Rows in a forward pass without gradients; null is of 32,768 tokens, on a CPU a micro-batch."""
     samples_per_rollout: int = 4
     """Completions of each rollout that go to samples.jsonl."""
 

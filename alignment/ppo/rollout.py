@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from alignment.ppo.losses import completion_mask
 
 Rollout = dict[str, Tensor]
+MEASURED = 32_768  # tokens in a pass without gradients; a layer's widest tensor is what it takes of memory
 
 
 def pack(prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]], pad_id: int) -> Rollout:
@@ -49,19 +50,28 @@ def token_values(rollout: Rollout, rows: Tensor, names: Sequence[str]) -> Rollou
     return {name: rollout[name][rows][mask] for name in names}
 
 
-def measure(rollout: Rollout, size: int, forward: Callable[[Rollout], Rollout]) -> Rollout:
+def measure(rollout: Rollout, size: int | None, forward: Callable[[Rollout], Rollout]) -> Rollout:
     """What `forward` gives for `forward_arguments`, (N,) each by name, as (B, T), 0 past the last token.
 
-    `size` rows at a time, of like length, so that they are padded little.
+    `size` rows at a time, or of MEASURED tokens: the fewer the passes, the less time goes to launching them.
     """
     lengths = rollout["lengths"]
+    total = rollout["prompt_lengths"] + lengths
+    order = total.argsort(stable=True)
+    parts: Sequence[Tensor] = order.split(size) if size else _of_tokens(order, total[order], MEASURED)
     found: Rollout = {}
-    for rows in (rollout["prompt_lengths"] + lengths).argsort(stable=True).split(size):
+    for rows in parts:
         mask = completion_mask(lengths[rows], int(lengths.max()))
         for name, values in forward(forward_arguments(rollout, rows)).items():
             table = found.setdefault(name, torch.zeros(len(lengths), mask.shape[1]))
             table[rows] = torch.zeros(mask.shape).masked_scatter_(mask, values.float().cpu())
     return found
+
+
+def _of_tokens(rows: Tensor, tokens: Tensor, most: int) -> Sequence[Tensor]:
+    """`rows` in runs of at most about `most` tokens."""
+    part = (tokens.cumsum(0) - 1) // most
+    return rows.split(part.unique_consecutive(return_counts=True)[1].tolist())
 
 
 def shuffled(rollout: Rollout, rows_per_update: int, parts: int) -> Tensor:

@@ -8,7 +8,6 @@ roll out, score, measure, returns, and then the updates; each is a method. Formu
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shutil
 from contextlib import nullcontext
@@ -30,6 +29,7 @@ from alignment.backend.online_trainer import PromptSampler, check_prompts, own_d
 from alignment.backend.packed import compile_layers, why_not_packed
 from alignment.backend.rewards import Reward, scored
 from alignment.ppo import losses
+from alignment.ppo.checkpoint import load_state, save_state
 from alignment.ppo.config import PPOConfig
 from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, without_dropout
 from alignment.ppo.heldout import held_out_metrics
@@ -47,7 +47,7 @@ from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shu
 from alignment.ppo.sampling import graph_engine, safe_sync
 from alignment.ppo.watch import Watch
 
-CRITIC, REFERENCE, STATE = "critic.safetensors", "reference.safetensors", "ppo.json"  # in a checkpoint
+CRITIC = "critic.safetensors"  # in a checkpoint
 
 
 class PPOTrainer(RLOOTrainer):
@@ -189,7 +189,9 @@ class PPOTrainer(RLOOTrainer):
             rollout["scores"], parts = self._score(prompts, texts, rollout["finished"].tolist())
             shaped = self._shape(rollout)
         with self.clock("measure"):
-            size = self.args.local_rollout_forward_batch_size or self.args.per_device_train_batch_size
+            size = self.args.local_rollout_forward_batch_size
+            if size is None and self.args.device.type != "cuda":  # where all logits are held
+                size = self.args.per_device_train_batch_size
             rollout |= measure(rollout, size, self._measure)
         rollout |= self._returns(rollout, shaped)
         self._finish_rollout(rollout, prompts, texts, parts)
@@ -364,14 +366,7 @@ class PPOTrainer(RLOOTrainer):
         super()._save_optimizer_and_scheduler(output_dir)
         os.makedirs(output_dir, exist_ok=True)
         self.save_critic(Path(output_dir, CRITIC))
-        if self.args.should_save:
-            if self.follower is not None:
-                self.follower.save(Path(output_dir, REFERENCE))
-            state = {"kl_coef": self.kl_coef, "scale": vars(self.scale), "resting": self.resting}
-            Path(output_dir, STATE).write_text(json.dumps(state, indent=2))
-        if self._position:
-            file = Path(output_dir, f"rollout_{self.accelerator.process_index}.pt")
-            torch.save({**self.rollout, "position": torch.tensor(self._position)}, file)
+        save_state(self, Path(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with critic_apart(self.policy):
@@ -385,19 +380,8 @@ class PPOTrainer(RLOOTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        state = json.loads(Path(checkpoint, STATE).read_text())
-        self.kl_coef, self.scale = state["kl_coef"], losses.RunningScale(**state["scale"])
-        self.resting = state["resting"]
-        if self.follower is not None:
-            self.follower.load(Path(checkpoint, REFERENCE))
-        file = Path(checkpoint, f"rollout_{self.accelerator.process_index}.pt")
-        if file.is_file():
-            self.rollout = torch.load(file, weights_only=True)
-            self._step = int(self.rollout.pop("position"))
-        if self.samples_path is not None and self.accelerator.is_main_process:
-            drop_samples_from(self.samples_path, self.state.global_step)
+        if checkpoint is not None:
+            load_state(self, Path(checkpoint))
 
     # ---- metrics ----
 

@@ -73,13 +73,22 @@ def test_the_joint_forward_reads_each_row_as_if_alone(policy: Any) -> None:
     assert n == len(out["logps"])
 
 
-def test_measuring_in_any_batches_gives_the_same_table(policy: Any) -> None:
+def test_measuring_in_any_batches_gives_the_same_table(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignment.ppo.rollout.MEASURED", 8)
+    sizes: list[int] = []
     join(policy, with_random_head(critic_of_policy(policy, None, share=True)))
     rollout = pack(PROMPTS, COMPLETIONS, pad_id=0)
     with torch.no_grad():
-        one, three = (measure(rollout, size, lambda batch: policy(**batch)) for size in (1, 3))
+        one, three, few = (
+            measure(rollout, size, lambda batch: (sizes.append(len(batch["lengths"])), policy(**batch))[1])
+            for size in (1, 3, None)
+        )
+    assert sizes[:4] == [1, 1, 1, 3]
+    assert sum(sizes[4:]) == 3
+    assert len(sizes) > 5  # more than one part of eight tokens
     for name in ("logps", "values"):
         torch.testing.assert_close(one[name], three[name])
+        torch.testing.assert_close(few[name], three[name])
         assert one[name].shape == (3, 5)
         assert bool((one[name][0, 2:] == 0).all())
         assert bool((one[name][2, 1:] == 0).all())
