@@ -1,8 +1,7 @@
 """Agreement, quality and bias of a project's judges, from what they said. No SQL and no page is here.
 
-A ranking is taken apart into its pairs of outputs. On a pair a judge says first, second or tie; calling all
-outputs bad without ranks is a tie of every pair. Intervals draw whole tasks, since pairs of one task hang
-together (alignment/stats/reliability.py).
+Measured on comparisons, the pairs of outputs that rankings are taken apart into (comparisons.py). Intervals
+draw whole tasks, since pairs of one task hang together (alignment/stats/reliability.py).
 """
 
 from __future__ import annotations
@@ -26,67 +25,11 @@ from alignment.stats.reliability import (
     over_tasks,
     share_of,
 )
+from labeling_app.comparisons import TIE, Comparisons, Floats, Ints, meetings, rank_table
 from labeling_app.store.verdicts import Panel, Said
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-FIRST, SECOND, TIE = range(3)
-PAIRS = 64  # a pair of outputs i, j of a task has the number 8 i + j: no task has more than 8 outputs
 PAIRS_SHOWN = 30  # pairs of judges with intervals: those who share most
 RESAMPLES = 400  # of the intervals of each judge and each pair of judges, of which there may be hundreds
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """Every comparison that a judge made, one entry each; all arrays but `names` and `units` have length n.
-
-    task, judge, unit: indices; a unit is a pair of outputs of a task; tasks: the number of each task index.
-    said: FIRST, SECOND or TIE.
-    earlier: 1 the first of the pair stood above the other, -1 below, 0 unknown. longer: likewise of length.
-    units: (units, 3) task and the two ordinals. names: of the judges. judgments: how many each made.
-    """
-
-    task: Ints
-    judge: Ints
-    unit: Ints
-    said: Ints
-    earlier: Ints
-    longer: Ints
-    units: Ints
-    names: list[str]
-    tasks: list[int]
-    judgments: Counter[str]
-
-
-def verdicts(panel: Panel) -> Verdicts:
-    """Every judgment taken apart into pairs."""
-    order = {task: index for index, task in enumerate(sorted({one.task for one in panel.said}))}
-    judges = {name: index for index, name in enumerate(sorted({one.judge for one in panel.said}))}
-    sizes = _sizes(panel)
-    by_size: dict[int, list[Said]] = {}
-    parts = []
-    for one in panel.said:
-        if one.ranks is not None or (one.all_bad and one.task in sizes):
-            by_size.setdefault(len(one.ranks) if one.ranks is not None else sizes[one.task], []).append(one)
-        elif one.compared:
-            parts.append(_compared(one, order[one.task], judges[one.judge], panel))
-    parts += [_ranked(some, k, order, judges, panel) for k, some in by_size.items() if 2 <= k <= 8]
-    table = np.concatenate([np.empty((0, 6), dtype=np.int64), *parts])
-    keys, unit = np.unique(table[:, 0] * PAIRS + table[:, 2], return_inverse=True)
-    units = np.stack([keys // PAIRS, keys % PAIRS // 8, keys % 8], axis=1)
-    named = Counter(panel.names.get(one.judge, one.judge) for one in panel.said)
-    return Verdicts(
-        task=table[:, 0],
-        judge=table[:, 1],
-        unit=unit.astype(np.int64),
-        said=table[:, 3],
-        earlier=table[:, 4],
-        longer=table[:, 5],
-        units=units,
-        names=[panel.names.get(name, name) for name in judges],
-        tasks=list(order),
-        judgments=named,
-    )
 
 
 @dataclass(frozen=True)
@@ -122,13 +65,13 @@ class Agreement:
     scales: dict[str, Interval]
 
 
-def agreement(panel: Panel, found: Verdicts) -> Agreement:
+def agreement(panel: Panel, found: Comparisons) -> Agreement:
     """How far judges agree who judged the same tasks."""
     counts = np.stack(
         [np.bincount(found.unit[found.said == c], minlength=len(found.units)) for c in range(3)], 1
     )
     owner, size = found.units[:, 0], len(found.tasks)
-    task, a, b, said_a, said_b = _met(found)
+    task, a, b, said_a, said_b = meetings(found)
     same, decided = said_a == said_b, (said_a != TIE) & (said_b != TIE)
     pairs, cohen = _pairs(found, task, a, b, said_a, said_b)
     return Agreement(
@@ -146,9 +89,9 @@ def agreement(panel: Panel, found: Verdicts) -> Agreement:
     )
 
 
-def with_others(found: Verdicts) -> dict[str, Interval]:
+def with_others(found: Comparisons) -> dict[str, Interval]:
     """Of each judge, the share of verdicts that are those of another judge of the same pair of outputs."""
-    task, a, b, said_a, said_b = _met(found)
+    task, a, b, said_a, said_b = meetings(found)
     shares = {}
     for judge, name in enumerate(found.names):
         mine = (a == judge) | (b == judge)
@@ -170,7 +113,7 @@ class Quality:
     trust: float
 
 
-def quality(found: Verdicts) -> list[Quality]:
+def quality(found: Comparisons) -> list[Quality]:
     """Every judge by two models, the best first. Empty without a comparison."""
     if not len(found.said):
         return []
@@ -205,7 +148,7 @@ class Leaning:
     ties: Interval | None
 
 
-def leanings(found: Verdicts) -> list[Leaning]:
+def leanings(found: Comparisons) -> list[Leaning]:
     """All judges together, then each one by name."""
     everyone = np.ones(len(found.said), dtype=bool)
     each = [(name, found.judge == judge) for judge, name in enumerate(found.names)]
@@ -223,7 +166,7 @@ def first_places(panel: Panel) -> tuple[int, list[Interval]]:
         return 0, []
     k = sizes.most_common(1)[0][0]
     some = [one for one in known if len(one.ranks or ()) == k and len(one.presented or ()) == k]
-    ranks = _rank_table(some, k)
+    ranks = rank_table(some, k)
     shown = np.array([one.presented for one in some], dtype=np.int64)
     best = np.take_along_axis(ranks, shown, axis=1) == np.nanmin(ranks, axis=1, keepdims=True)
     share = best / best.sum(1, keepdims=True)
@@ -237,10 +180,10 @@ def first_places(panel: Panel) -> tuple[int, list[Interval]]:
     return k, places
 
 
-def disputes(found: Verdicts) -> list[tuple[int, float, int]]:
+def disputes(found: Comparisons) -> list[tuple[int, float, int]]:
     """Tasks on which judges differ, the most disputed first: number of the task, the share of comparisons on
     which two judges said different things, and how many judges there were."""
-    task, _, _, said_a, said_b = _met(found)
+    task, _, _, said_a, said_b = meetings(found)
     size = len(found.tasks)
     differ = np.bincount(task, said_a != said_b, size)
     met = np.bincount(task, minlength=size)
@@ -251,88 +194,8 @@ def disputes(found: Verdicts) -> list[tuple[int, float, int]]:
     return [(found.tasks[i], float(differ[i] / met[i]), int(judges[i])) for i in which]
 
 
-def _ranked(some: list[Said], k: int, order: dict[int, int], judges: dict[str, int], panel: Panel) -> Ints:
-    """The comparisons of rankings of k outputs, as rows: task, judge, pair, said, earlier, longer."""
-    ranks = _rank_table(some, k)
-    task = np.array([order[one.task] for one in some])
-    judge = np.array([judges[one.judge] for one in some])
-    place = np.zeros((len(some), k), dtype=np.int64)
-    for row, one in enumerate(some):
-        if one.presented is not None and len(one.presented) == k:
-            place[row, one.presented] = np.arange(k)
-    length = _length_table([one.task for one in some], k, panel)
-    rows = []
-    for i in range(k):
-        for j in range(i + 1, k):
-            a, b = ranks[:, i], ranks[:, j]
-            said = np.where(a < b, FIRST, np.where(a > b, SECOND, TIE))
-            earlier = np.sign(place[:, j] - place[:, i])
-            longer = np.nan_to_num(np.sign(length[:, i] - length[:, j])).astype(np.int64)
-            pair = np.full(len(some), 8 * i + j)
-            columns = np.stack([task, judge, pair, said, earlier, longer], axis=1)
-            rows.append(columns[~np.isnan(a) & ~np.isnan(b)])
-    return np.concatenate(rows)
-
-
-def _rank_table(some: list[Said], k: int) -> Floats:
-    """(judgments, k): ranks, NaN where one is missing; all equal where all was called bad."""
-    level = [1.0] * k
-    rows = [[np.nan if r is None else r for r in (level if one.ranks is None else one.ranks)] for one in some]
-    rows = [row if len(row) == k else [np.nan] * k for row in rows]
-    return np.array(rows, dtype=np.float64).reshape(-1, k)
-
-
-def _length_table(tasks: Iterable[int], k: int, panel: Panel) -> Floats:
-    unknown: list[int | None] = [None] * k
-    rows = [panel.lengths.get(task, unknown) for task in tasks]
-    return np.array([[np.nan if n is None else n for n in row] for row in rows], dtype=np.float64).reshape(
-        -1, k
-    )
-
-
-def _sizes(panel: Panel) -> dict[int, int]:
-    """How many outputs a task has, as far as somebody saw or ranked them."""
-    return {
-        one.task: len(one.presented or one.ranks or ()) for one in panel.said if one.presented or one.ranks
-    }
-
-
-def _compared(one: Said, task: int, judge: int, panel: Panel) -> Ints:
-    rows = []
-    place = {ordinal: at for at, ordinal in enumerate(one.presented or ())}
-    length = panel.lengths.get(one.task, [])
-    for a, b, said in one.compared:
-        i, j = min(a, b), max(a, b)
-        verdict = said if a < b or said == TIE else SECOND - said
-        earlier = int(np.sign(place[j] - place[i])) if i in place and j in place else 0
-        known = length and length[i] is not None and length[j] is not None
-        longer = int(np.sign((length[i] or 0) - (length[j] or 0))) if known else 0
-        rows.append([task, judge, 8 * i + j, verdict, earlier, longer])
-    return np.array(rows, dtype=np.int64).reshape(-1, 6)
-
-
-def _met(found: Verdicts) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-    """Every pair of judges who gave a verdict on the same unit: task, judge a < judge b, what each said."""
-    order = np.lexsort((found.judge, found.unit))
-    unit, judge, said, task = (x[order] for x in (found.unit, found.judge, found.said, found.task))
-    parts, step = [], 1
-    while True:
-        alike = (
-            np.flatnonzero(unit[step:] == unit[:-step]) if step < len(unit) else np.empty(0, dtype=np.int64)
-        )
-        if not len(alike):
-            break
-        parts.append((task[alike], judge[alike], judge[alike + step], said[alike], said[alike + step]))
-        step += 1
-    if not parts:
-        none = np.empty(0, dtype=np.int64)
-        return none, none, none, none, none
-    task, a, b, said_a, said_b = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return task, a, b, said_a, said_b
-
-
 def _pairs(
-    found: Verdicts, task: Ints, a: Ints, b: Ints, said_a: Ints, said_b: Ints
+    found: Comparisons, task: Ints, a: Ints, b: Ints, said_a: Ints, said_b: Ints
 ) -> tuple[list[Pair], float | None]:
     if not len(task):
         return [], None
@@ -396,7 +259,7 @@ def _ordinal(some: list[Said], values: list[Iterable[float | None]]) -> Interval
     return over_tasks(rows, lambda table: alpha_of(table, "ordinal"), resamples=500)
 
 
-def _leaning(found: Verdicts, name: str | None, mine: NDArray[np.bool_]) -> Leaning:
+def _leaning(found: Comparisons, name: str | None, mine: NDArray[np.bool_]) -> Leaning:
     decided = mine & (found.said != TIE)
     preferred = 1 - 2 * found.said  # 1 the first, -1 the second
     seen, sized = decided & (found.earlier != 0), decided & (found.longer != 0)

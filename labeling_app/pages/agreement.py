@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from alignment.report import plots
 from labeling_app import measures
+from labeling_app.comparisons import comparisons
 from labeling_app.pages.desk import Desk, Stored, Visit, html
 from labeling_app.pages.measured import measured
 from labeling_app.pages.parts import (
@@ -51,7 +52,7 @@ def _body(visit: Visit) -> Html:
 
     def compute(connection: Connection) -> tuple[int, measures.Agreement]:
         panel = verdicts.panel(connection, project["id"])
-        return len(panel.said), measures.agreement(panel, measures.verdicts(panel))
+        return len(panel.said), measures.agreement(panel, comparisons(panel))
 
     (said, found), at = measured(visit, project, "agreement", compute)
     if found.pairwise is None:

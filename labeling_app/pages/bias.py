@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from alignment.report import plots
 from alignment.stats.intervals import Interval
 from labeling_app import measures
+from labeling_app.comparisons import comparisons
 from labeling_app.pages.agreement import MOST, nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Visit, html
 from labeling_app.pages.measured import measured
@@ -47,7 +48,7 @@ def _body(visit: Visit) -> Html:
 
     def compute(connection: Connection) -> Found:
         panel = verdicts.panel(connection, project["id"], lengths=True)
-        return measures.leanings(measures.verdicts(panel)), *measures.first_places(panel)
+        return measures.leanings(comparisons(panel)), *measures.first_places(panel)
 
     ((overall, *each), k, places), at = measured(visit, project, "bias", compute)
     if overall.ties is None:

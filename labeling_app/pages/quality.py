@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping
 from alignment.report import plots
 from alignment.stats.intervals import Interval
 from labeling_app import measures
+from labeling_app.comparisons import comparisons
 from labeling_app.pages.agreement import MOST, nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Visit, html
 from labeling_app.pages.measured import measured
@@ -44,7 +45,7 @@ def _body(visit: Visit) -> Html:
         return nothing_yet(visit)
 
     def compute(connection: Connection) -> Found:
-        found = measures.verdicts(verdicts.panel(connection, project["id"]))
+        found = comparisons(verdicts.panel(connection, project["id"]))
         known = gold.accuracy(connection, project["id"])
         return measures.quality(found), measures.with_others(found), known
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, RowMapping
 from alignment.errors import UserError
 from alignment.report.text import escape
 from labeling_app import measures
+from labeling_app.comparisons import comparisons
 from labeling_app.pages.agreement import nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Update, Visit, html
 from labeling_app.pages.measured import measured
@@ -148,7 +149,7 @@ def parse_notation(text: str, order: list[int]) -> list[int]:
 
 def _disputes(project_id: int, connection: Connection) -> tuple[int, list[tuple[int, float, int]]]:
     panel = verdicts.panel(connection, project_id)
-    return len(panel.said), measures.disputes(measures.verdicts(panel))
+    return len(panel.said), measures.disputes(comparisons(panel))
 
 
 def _order(case: review.Case) -> list[int]:

@@ -320,3 +320,13 @@ def test_names_are_shown_as_text(store: Store, app: Any) -> None:
     client.cookies.set(COOKIE, token)
     assert "<img src=x" not in client.get("/account").text
     assert "<script>" not in client.get("/account?done=<script>").text
+
+
+def test_without_a_provider_there_is_nothing(store: Store) -> None:
+    add_people(store, "anna")
+    client = client_of(create_api(store))
+    assert "Sign in with" not in client.get("/login").text
+    for path in ("/oidc/start", "/oidc/callback?code=x&state=y"):
+        assert client.get(path).status_code == 404
+    assert client.post("/invite/oidc").status_code == 404
+    assert client.post("/login", data={"login": "anna", "password": PASSWORD}).status_code == 303

@@ -71,3 +71,10 @@ def test_guessing_is_braked_by_login_and_by_address(store: Store) -> None:
         attempt(f"guess{number}", "3.3.3.3")
     with pytest.raises(people.TooManyAttempts):
         attempt("somebody", "3.3.3.3")
+
+
+def test_no_login_can_be_made_that_is_somebodys(store: Store) -> None:
+    add_people(store, "anna")
+    with store.read() as tx:
+        assert people.unused_login(tx, "anna").startswith("anna-")
+        assert people.unused_login(tx, "ben") == "ben"

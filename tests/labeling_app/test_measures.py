@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from alignment.data.records import Judgment
 from labeling_app import imports, measures
-from labeling_app.measures import FIRST, SECOND, TIE
+from labeling_app.comparisons import FIRST, SECOND, TIE, comparisons
 from labeling_app.store import judging, queue, verdicts
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.models import assignments, tasks
@@ -58,7 +58,7 @@ def test_two_tasks_by_hand() -> None:
         Said(2, "a", [2, 1]),
         Said(2, "b", [2, 1]),
     )
-    found = measures.agreement(panel, measures.verdicts(panel))
+    found = measures.agreement(panel, comparisons(panel))
     assert found.tasks == 2
     assert found.comparisons == 4
     assert found.pairwise is not None
@@ -75,7 +75,7 @@ def test_two_tasks_by_hand() -> None:
     assert found.alpha.value == pytest.approx(1 - 4 * 2 / (25 - 4 - 4 - 1))
     pair = found.pairs[0]
     assert (pair.first, pair.second, pair.same.value, pair.comparisons) == ("a", "b", 1.0, 2)
-    assert measures.disputes(measures.verdicts(panel)) == [(1, 2 / 3, 3)]
+    assert measures.disputes(comparisons(panel)) == [(1, 2 / 3, 3)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -83,7 +83,7 @@ def test_coefficients_are_those_of_other_libraries(seed: int) -> None:
     evalica, pandas = pytest.importorskip("evalica"), pytest.importorskip("pandas")
     inter_rater = pytest.importorskip("statsmodels.stats.inter_rater")
     panel = crowd(seed)
-    found = measures.agreement(panel, measures.verdicts(panel))
+    found = measures.agreement(panel, comparisons(panel))
     units = [unit for unit in units_of(panel).values() if len(unit) > 1]
     names = sorted({name for unit in units for name in unit})
     frame = pandas.DataFrame([[unit.get(name, np.nan) for unit in units] for name in names])
@@ -113,7 +113,7 @@ def test_coefficients_are_those_of_other_libraries(seed: int) -> None:
     everybody = {task for task, _, _ in (key for key, unit in units_of(panel).items() if len(unit) == 3)}
     full = panel_of(*(one for one in panel.said if one.task in everybody))
     table = [[list(unit.values()).count(c) for c in range(3)] for unit in whole]
-    of_full = measures.agreement(full, measures.verdicts(full))
+    of_full = measures.agreement(full, comparisons(full))
     assert of_full.fleiss is not None
     assert of_full.fleiss.value == pytest.approx(inter_rater.fleiss_kappa(table))
 
@@ -121,7 +121,7 @@ def test_coefficients_are_those_of_other_libraries(seed: int) -> None:
 def test_a_careless_judge_comes_last() -> None:
     """j0 to j3 get noisier; the models and the agreement with others order them so."""
     panel = crowd(7, judges=4, count=150)
-    found = measures.verdicts(panel)
+    found = comparisons(panel)
     rows = measures.quality(found)
     assert [row.name for row in rows] == ["j0", "j1", "j2", "j3"]
     assert rows[0].trust > rows[-1].trust
@@ -139,7 +139,7 @@ def test_position_and_length_by_hand() -> None:
         Said(5, "a", [1, 1], presented=[0, 1]),
         lengths={1: [9, 3], 2: [3, 9], 3: [5, 5], 4: [3, None], 5: [3, 9]},
     )
-    overall, mine = measures.leanings(measures.verdicts(panel))
+    overall, mine = measures.leanings(comparisons(panel))
     assert (overall.name, mine.name) == (None, "a")
     for one in (overall, mine):
         assert one.earlier is not None
@@ -159,7 +159,7 @@ def test_all_bad_is_a_tie_and_comparisons_without_ranks_count() -> None:
         Said(1, "b", [2, 2]),
         Said(1, "c", None, compared=[(1, 0, FIRST)]),
     )
-    found = measures.verdicts(panel)
+    found = comparisons(panel)
     assert sorted(zip(found.judge.tolist(), found.said.tolist(), strict=True)) == [
         (0, TIE),
         (1, TIE),

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from labeling_helpers import PASSWORD, add_people, serving
+from labeling_helpers import add_people, serving
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
@@ -381,23 +381,6 @@ def test_wrong_settings_are_one_sentence(settings: dict[str, Any], words: str) -
     right = {"issuer": "https://login.example.org", "client_id": "x", "client_secret": None}
     with pytest.raises(UserError, match=words):
         oidc.Provider(oidc.Settings(**{**right, **settings}))
-
-
-def test_without_a_provider_there_is_nothing(store: Store) -> None:
-    add_people(store, "anna")
-    client = TestClient(create_api(store), base_url=SITE, follow_redirects=False)
-    assert "Sign in with" not in client.get("/login").text
-    for path in ("/oidc/start", "/oidc/callback?code=x&state=y"):
-        assert client.get(path).status_code == 404
-    assert client.post("/invite/oidc").status_code == 404
-    assert client.post("/login", data={"login": "anna", "password": PASSWORD}).status_code == 303
-
-
-def test_no_login_can_be_made_that_is_somebodys(store: Store) -> None:
-    add_people(store, "anna")
-    with store.read() as tx:
-        assert people.unused_login(tx, "anna").startswith("anna-")
-        assert people.unused_login(tx, "ben") == "ben"
 
 
 def test_the_command_tells_what_is_missing(tmp_path: Path, fake: Any, monkeypatch: Any) -> None:
