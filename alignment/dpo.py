@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 import pydantic
 
 from alignment.backend.config import StageConfig, trainer_args
-from alignment.backend.inputs import counted, dataset, stage_rows
-from alignment.backend.progress import say
+from alignment.backend.inputs import dataset, stage_rows
 from alignment.backend.runs import open_run
 
 LOSSES = (
@@ -59,35 +58,17 @@ def run(config: Config) -> dict[str, Any]:
     rows = stage_rows(config.data, "pairs")
     run = open_run(config, data=config.data.paths(), parents=[config.model.path])
     # After the checks that take no time: these imports take seconds.
-    from transformers import set_seed
     from trl import DPOTrainer
 
-    from alignment.backend.memory import check_memory
-    from alignment.backend.models import load_policy, load_reference, load_tokenizer, peft_config
-    from alignment.backend.preflight import check_rows
+    from alignment.backend.preference import against_reference
     from alignment.backend.training import run_trainer
-    from alignment.backend.unpadded import quicken
 
     args = trainer_args(config, run.checkpoints)
-    tokenizer = load_tokenizer(config.model.path)
-    limits = (args.max_length, config.data.max_truncated, "pairs")
-    counts = check_rows(rows.train, tokenizer, *limits)
-    check_rows(rows.validation, tokenizer, *limits)
-    say(counted(counts, rows.left_out))
-    check_memory(config, args, "dpo", min(counts["longest"], args.max_length or counts["longest"]))
-    set_seed(config.run.seed)
-    policy = load_policy(config.model)
-    reference = load_reference(config.model, policy, args.precompute_ref_log_probs)
-    for model in filter(None, (policy, reference)):
-        quicken(model, args)
+    given, counts = against_reference(config, args, rows, "pairs")
     trainer = DPOTrainer(
-        model=policy,
-        ref_model=reference,
-        args=args,
+        **given,
         train_dataset=dataset(rows.train, ["prompt", "chosen", "rejected", "tools"]),
         eval_dataset=dataset(rows.validation, ["prompt", "chosen", "rejected", "tools"]),
-        processing_class=tokenizer,
-        peft_config=peft_config(config.model, "CAUSAL_LM"),
     )
     metrics = run_trainer(trainer, run)
     return run.finish({**metrics, **counts, "left_out": rows.left_out, **rows.lineage()})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from alignment.report import plots
 from labeling_app import measures
 from labeling_app.comparisons import comparisons
-from labeling_app.pages.desk import Desk, Stored, Visit, html
-from labeling_app.pages.measured import measured
+from labeling_app.pages.desk import Stored, Visit
+from labeling_app.pages.measured import measured, measured_page
 from labeling_app.pages.parts import (
     Cell,
     Html,
@@ -34,22 +34,10 @@ MOST = 24  # rows of a plot
 
 def draw(store: Stored, blocks: Any) -> None:
     """The page's components and handlers."""
-    desk = Desk(store, "agreement")
-    body = html("")
-    desk.load(blocks, lambda visit: {body: _body(visit)}, [body])
+    measured_page(store, blocks, "agreement", _body)
 
 
-def nothing_yet(visit: Visit) -> Html:
-    """What stands on a page of measurements where there is no project."""
-    links = [link("New project", address("settings", new=1), "ad-button")] if visit.is_admin else []
-    return empty("No projects yet", "Judgments are measured once there is a project with tasks.", *links)
-
-
-def _body(visit: Visit) -> Html:
-    project = visit.project()
-    if project is None:
-        return nothing_yet(visit)
-
+def _body(visit: Visit, project: RowMapping) -> Html:
     def compute(connection: Connection) -> tuple[int, measures.Agreement]:
         panel = verdicts.panel(connection, project["id"])
         return len(panel.said), measures.agreement(panel, comparisons(panel))

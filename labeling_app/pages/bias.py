@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from alignment.report import plots
 from alignment.stats.intervals import Interval
 from labeling_app import measures
 from labeling_app.comparisons import comparisons
-from labeling_app.pages.agreement import MOST, nothing_yet
-from labeling_app.pages.desk import Desk, Stored, Visit, html
-from labeling_app.pages.measured import measured
+from labeling_app.pages.agreement import MOST
+from labeling_app.pages.desk import Stored, Visit
+from labeling_app.pages.measured import measured, measured_page
 from labeling_app.pages.parts import (
     Cell,
     Html,
@@ -36,16 +36,10 @@ Found = tuple[list[measures.Leaning], int, list[Interval]]
 
 def draw(store: Stored, blocks: Any) -> None:
     """The page's components and handlers."""
-    desk = Desk(store, "bias")
-    body = html("")
-    desk.load(blocks, lambda visit: {body: _body(visit)}, [body])
+    measured_page(store, blocks, "bias", _body)
 
 
-def _body(visit: Visit) -> Html:
-    project = visit.project()
-    if project is None:
-        return nothing_yet(visit)
-
+def _body(visit: Visit, project: RowMapping) -> Html:
     def compute(connection: Connection) -> Found:
         panel = verdicts.panel(connection, project["id"], lengths=True)
         return measures.leanings(comparisons(panel)), *measures.first_places(panel)

@@ -1,4 +1,4 @@
-"""Numbers of a whole project, computed when a page is opened and kept while they would be the same.
+"""Pages of numbers of a whole project, computed when one is opened and kept while they would be the same.
 
 A project of 50,000 judgments takes a second or two. While people work in it, such numbers are kept for a
 minute too, and the page says of when they are; those of a small project are always new.
@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, RowMapping
 
-from labeling_app.pages.desk import Visit
+from labeling_app.pages.desk import Desk, Stored, Visit, html
+from labeling_app.pages.parts import Html, address, empty, link
 from labeling_app.store import verdicts
 from labeling_app.store.database import utcnow
 
@@ -25,6 +26,24 @@ MOST = 64  # results that are kept, the oldest going first
 
 _lock = threading.Lock()  # one computation at a time: two would only take each other's processor
 _results: dict[tuple[str, int, str], tuple[object, object, float, float, datetime]] = {}
+
+
+def measured_page(store: Stored, blocks: Any, path: str, body: Callable[[Visit, RowMapping], Html]) -> None:
+    """The components and handlers of a page that shows `body(visit, project)` of the project chosen."""
+    desk = Desk(store, path)
+    out = html("")
+
+    def filled(visit: Visit) -> dict[Any, Any]:
+        project = visit.project()
+        return {out: nothing_yet(visit) if project is None else body(visit, project)}
+
+    desk.load(blocks, filled, [out])
+
+
+def nothing_yet(visit: Visit) -> Html:
+    """What stands on a page of measurements where there is no project."""
+    links = [link("New project", address("settings", new=1), "ad-button")] if visit.is_admin else []
+    return empty("No projects yet", "Judgments are measured once there is a project with tasks.", *links)
 
 
 def measured(

@@ -11,9 +11,9 @@ from alignment.report import plots
 from alignment.stats.intervals import Interval
 from labeling_app import measures
 from labeling_app.comparisons import comparisons
-from labeling_app.pages.agreement import MOST, nothing_yet
-from labeling_app.pages.desk import Desk, Stored, Visit, html
-from labeling_app.pages.measured import measured
+from labeling_app.pages.agreement import MOST
+from labeling_app.pages.desk import Stored, Visit
+from labeling_app.pages.measured import measured, measured_page
 from labeling_app.pages.parts import (
     Cell,
     Html,
@@ -34,16 +34,10 @@ Found = tuple[list[measures.Quality], dict[str, Interval], list[gold.Accuracy]]
 
 def draw(store: Stored, blocks: Any) -> None:
     """The page's components and handlers."""
-    desk = Desk(store, "annotators")
-    body = html("")
-    desk.load(blocks, lambda visit: {body: _body(visit)}, [body])
+    measured_page(store, blocks, "annotators", _body)
 
 
-def _body(visit: Visit) -> Html:
-    project = visit.project()
-    if project is None:
-        return nothing_yet(visit)
-
+def _body(visit: Visit, project: RowMapping) -> Html:
     def compute(connection: Connection) -> Found:
         found = comparisons(verdicts.panel(connection, project["id"]))
         known = gold.accuracy(connection, project["id"])

@@ -14,8 +14,8 @@ from alignment.data.formats import FORMATS
 from alignment.errors import UserError
 from alignment.report.text import escape
 from labeling_app import imports
-from labeling_app.pages.agreement import nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Update, Visit, html
+from labeling_app.pages.measured import nothing_yet
 from labeling_app.pages.parts import Cell, Html, address, day, heading, join, link, paragraph, table, told
 from labeling_app.store import gold, outgone
 from labeling_app.store.database import utcnow

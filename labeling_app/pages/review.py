@@ -16,9 +16,8 @@ from alignment.errors import UserError
 from alignment.report.text import escape
 from labeling_app import measures
 from labeling_app.comparisons import comparisons
-from labeling_app.pages.agreement import nothing_yet
 from labeling_app.pages.desk import Desk, Stored, Update, Visit, html
-from labeling_app.pages.measured import measured
+from labeling_app.pages.measured import measured, nothing_yet
 from labeling_app.pages.parts import (
     Cell,
     Html,
