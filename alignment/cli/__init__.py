@@ -4,11 +4,14 @@ import importlib.metadata
 import os
 import sys
 import warnings
+from typing import Any
 
 import typer
 
 from alignment.cli import configs, data, evaluate, label, models, reward, train
 from alignment.errors import UserError
+
+_UsageError: Any = typer.BadParameter.__base__  # click's, which typer names only by this child of it
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +43,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line: a UserError becomes one sentence on stderr and exit code 2."""
+    """Run the command line: a UserError, or words it does not take, become one sentence and exit code 2."""
     # Libraries read these when they are imported: no telemetry, no bars where nobody looks.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -53,10 +56,18 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="SSR mode is not supported")  # gradio, where it is off anyway
     try:
         check_package()
-        app()
+        raise SystemExit(app(standalone_mode=False, prog_name="alignkit"))
     except UserError as error:
         print(f"alignkit: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except _UsageError as error:
+        # Without a word of its own where the help was asked for by giving no argument, and is printed.
+        if said := error.format_message().rstrip("."):
+            command = error.ctx.command_path if error.ctx else "alignkit"
+            print(f"alignkit: {said} (`{command} --help` says what it takes)", file=sys.stderr)
+        raise SystemExit(2) from None
+    except typer.Abort:
+        raise SystemExit("alignkit: given up") from None
 
 
 def check_package() -> None:

@@ -2,12 +2,12 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from alignment.cli import evaluate_drift, evaluate_figures
-from alignment.cli.groups import ConfigFirst
+from alignment.cli.groups import ConfigArgument, ConfigFirst, Overrides, Overwrite, Resume, run_flags
 
 app = typer.Typer(
     cls=ConfigFirst,
@@ -28,47 +28,39 @@ app.add_typer(evaluate_drift.app)
 
 @app.command()
 def run(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. run.seed=1."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")
-    ] = False,
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluate (the word `run` may be left out). The same command again goes on where it stopped."""
     from alignment.backend.config import load_config
     from alignment.evaluation import stage
 
-    flags = [f"run.{name}=true" for name, on in {"resume": resume, "overwrite": overwrite}.items() if on]
-    result = stage.run(load_config(stage.Config, config, [*(overrides or []), *flags]))
+    result = stage.run(
+        load_config(
+            stage.Config, config, [*(overrides or []), *run_flags(resume=resume, overwrite=overwrite)]
+        )
+    )
     show(result)
 
 
 @app.command("reward-kl")
 def reward_kl(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. max_prompts=100."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")
-    ] = False,
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Reward against KL over a run's checkpoints: where did more proxy reward stop to help?"""
     from alignment.backend.config import load_config
     from alignment.evaluation import reward_kl
 
-    flags = [f"run.{name}=true" for name, on in {"resume": resume, "overwrite": overwrite}.items() if on]
-    result = reward_kl.run(load_config(reward_kl.Config, config, [*(overrides or []), *flags]))
+    result = reward_kl.run(
+        load_config(
+            reward_kl.Config, config, [*(overrides or []), *run_flags(resume=resume, overwrite=overwrite)]
+        )
+    )
     metrics = result["metrics"]
     for verdict in metrics["verdict"]:
         print(f"{verdict['text']} {verdict['detail']}", file=sys.stderr)

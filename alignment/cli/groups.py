@@ -1,8 +1,23 @@
-"""A command that has subcommands beside its CONFIG: `alignkit reward CONFIG`, and `alignkit reward serve`."""
+"""What commands with a CONFIG share: their arguments, and subcommands beside it (`alignkit reward serve`)."""
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperGroup
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. run.seed=1.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")]
+
+
+def run_flags(**flags: bool) -> list[str]:
+    """Options of the command line that are on, as overrides of the config's `run:` section."""
+    return [f"run.{name}=true" for name, given in flags.items() if given]
 
 
 class ConfigFirst(TyperGroup):

@@ -1,5 +1,7 @@
 """`alignkit label project`: what a project asks, and of whom."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,10 +46,7 @@ Feedback = Annotated[
 ]
 
 
-@project.command("add")
-def add_project(
-    name: str,
-    db: Database = DEFAULT_DB,
+def _given(
     asks: Asks = None,
     form: Form = None,
     guideline: Guideline = None,
@@ -58,35 +57,48 @@ def add_project(
     practice_needed: Needed = None,
     gold_rate: Rate = None,
     gold_feedback: Feedback = None,
+) -> dict[str, Any]:
+    """The settings that were given, by their names in the store."""
+    texts = {"guideline": guideline, "consent": consent, "warning": warning}
+    given: dict[str, Any] = {key: read_text(path) for key, path in texts.items() if path is not None}
+    if form is not None:
+        given["form"] = _form(form)
+    plain = {"asks": asks, "overlap": overlap, "practice_tasks": practice, "practice_needed": practice_needed}
+    gold = {"gold_rate": gold_rate, "gold_feedback": gold_feedback}
+    return given | {key: value for key, value in (plain | gold).items() if value is not None}
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `_given` for its `**settings`: typer reads options off a signature."""
+    own, given = inspect.signature(command), inspect.signature(_given)
+    kept = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    command.__signature__ = own.replace(parameters=[*kept, *given.parameters.values()])  # type: ignore[attr-defined]
+    return command
+
+
+@project.command("add")
+@_with_settings
+def add_project(
+    name: str,
+    db: Database = DEFAULT_DB,
+    **settings: Any,
 ) -> None:
     """Make a project; `label import --project NAME` gives it tasks."""
     from labeling_app.imports import DEFAULT_GUIDELINE
     from labeling_app.store import audit, projects
     from labeling_app.store.database import Store, utcnow
 
-    given = _given(asks, form, guideline, overlap, consent, warning, practice, practice_needed, gold_rate)
-    settings = projects.Settings(
-        **{"name": name, "guideline": DEFAULT_GUIDELINE, **given, **_told(gold_feedback)}
-    )
+    made = projects.Settings(**{"name": name, "guideline": DEFAULT_GUIDELINE, **_given(**settings)})
     with Store(db, create=True).write() as tx:
-        projects.add(tx, utcnow(), audit.COMMAND_LINE, settings)
-    print(f'Project "{settings.name}" is made. It asks for {_asked(settings.asks)}.')
+        projects.add(tx, utcnow(), audit.COMMAND_LINE, made)
+    print(f'Project "{made.name}" is made. It asks for {_asked(made.asks)}.')
 
 
 @project.command("set")
+@_with_settings
 def set_project(
     name: str,
     db: Database = DEFAULT_DB,
-    asks: Asks = None,
-    form: Form = None,
-    guideline: Guideline = None,
-    overlap: Overlap = None,
-    consent: Consent = None,
-    warning: Warning_ = None,
-    practice: Practice = None,
-    practice_needed: Needed = None,
-    gold_rate: Rate = None,
-    gold_feedback: Feedback = None,
     clear: Annotated[
         list[str] | None, typer.Option(help="Take away: consent, warning or form. Can be repeated.")
     ] = None,
@@ -94,13 +106,13 @@ def set_project(
     active: Annotated[
         bool | None, typer.Option("--open/--close", help="Whether its tasks are given out.")
     ] = None,
+    **settings: Any,
 ) -> None:
     """Change what a project asks. Another guideline is a new version, and judgments name theirs."""
     from labeling_app.store import audit, projects
     from labeling_app.store.database import Store, utcnow
 
-    given = _given(asks, form, guideline, overlap, consent, warning, practice, practice_needed, gold_rate)
-    given |= _told(gold_feedback)
+    given = _given(**settings)
     for key in clear or []:
         if key not in CLEARABLE:
             raise UserError(f"--clear {key!r} is none of {', '.join(CLEARABLE)}")
@@ -108,8 +120,8 @@ def set_project(
     given |= {} if rename is None else {"name": rename}
     given |= {} if active is None else {"active": active}
     with Store(db).write() as tx:
-        number, settings = _settings(tx, name)
-        changed = projects.change(tx, utcnow(), audit.COMMAND_LINE, number, replace(settings, **given))
+        number, before = _settings(tx, name)
+        changed = projects.change(tx, utcnow(), audit.COMMAND_LINE, number, replace(before, **given))
     print(f'Project "{rename or name}": {", ".join(changed) or "nothing"} changed.')
 
 
@@ -148,31 +160,6 @@ def _settings(connection: Any, name: str) -> tuple[int, Any]:
     row = projects.named(connection, number)
     assert row is not None
     return number, projects.Settings(**{field.name: row[field.name] for field in fields(projects.Settings)})
-
-
-def _given(
-    asks: str | None,
-    form: Path | None,
-    guideline: Path | None,
-    overlap: int | None,
-    consent: Path | None,
-    warning: Path | None,
-    practice: int | None,
-    needed: float | None,
-    gold_rate: float | None,
-) -> dict[str, Any]:
-    """The settings that were given, by their names in the store."""
-    texts = {"guideline": guideline, "consent": consent, "warning": warning}
-    given: dict[str, Any] = {key: read_text(path) for key, path in texts.items() if path is not None}
-    if form is not None:
-        given["form"] = _form(form)
-    plain = {"asks": asks, "overlap": overlap, "practice_tasks": practice}
-    shares = {"practice_needed": needed, "gold_rate": gold_rate}
-    return given | {key: value for key, value in (plain | shares).items() if value is not None}
-
-
-def _told(gold_feedback: bool | None) -> dict[str, Any]:
-    return {} if gold_feedback is None else {"gold_feedback": gold_feedback}
 
 
 def _form(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignment.backend.config import ModelSection, load_config
+from alignment.cli.groups import ConfigArgument, Overrides
 
 if TYPE_CHECKING:
     from alignment.backend.generation import GenerationSection
@@ -15,11 +16,8 @@ Seed = Annotated[int, typer.Option(help="Of the samples.")]
 
 
 def generate(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. max_rows=10."),
-    ] = None,
+    config: ConfigArgument,
+    overrides: Overrides = None,
     n: Annotated[int | None, typer.Option(help="Completions for each prompt.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
 ) -> None:

@@ -12,16 +12,9 @@ from alignment import pipeline
 from alignment.backend.config import load_config
 from alignment.backend.launch import hand_over
 from alignment.backend.runs import is_main_process
+from alignment.cli.groups import ConfigArgument, Overrides, Overwrite, Resume, run_flags
 from alignment.cli.quickstart import check_new, closing
 
-ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped config's name.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Set keys over the file, e.g. run.seed=1.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run, or refuse.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in the same directory.")]
 Processes = Annotated[int, typer.Option(min=1, help="Train in so many processes, one a GPU.")]
 Accelerate = Annotated[
     str | None, typer.Option(help="An accelerate config: a file, or fsdp2, zero3 … as TRL ships them.")
@@ -50,7 +43,7 @@ def stage_command(stage: str) -> Callable[..., None]:
         processes: Processes = 1,
         accelerate: Accelerate = None,
     ) -> None:
-        given = [*(overrides or []), *_flags(overwrite=overwrite, resume=resume)]
+        given = [*(overrides or []), *run_flags(overwrite=overwrite, resume=resume)]
         module = pipeline.stage_module(stage)
         loaded = load_config(module.Config, config, given)
         hand_over(sys.argv[1:], processes, accelerate)
@@ -61,17 +54,13 @@ def stage_command(stage: str) -> Callable[..., None]:
     return command
 
 
-def _flags(**flags: bool) -> list[str]:
-    return [f"run.{name}=true" for name, given in flags.items() if given]
-
-
 def run(
     config: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's YAML file or name.")],
     overrides: Overrides = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run stages in order. The same command again goes on where it stopped."""
-    given = [*(overrides or []), *_flags(overwrite=overwrite)]
+    given = [*(overrides or []), *run_flags(overwrite=overwrite)]
     results = pipeline.run(load_config(pipeline.Config, config, given))
     print(json.dumps(results, indent=2))
 
@@ -84,7 +73,7 @@ def quickstart(
     overwrite: Overwrite = False,
 ) -> None:
     """The whole path on a small model, on a CPU, in minutes: SFT, reward, DPO, PPO, evaluation."""
-    given = [f"run.dir={json.dumps(str(out))}", f"run.seed={seed}", *_flags(overwrite=overwrite)]
+    given = [f"run.dir={json.dumps(str(out))}", f"run.seed={seed}", *run_flags(overwrite=overwrite)]
     config = load_config(pipeline.Config, "quickstart/pipeline.yaml", given)
     check_new(out, overwrite)
     closing(pipeline.run(config), out)

@@ -156,7 +156,18 @@ def test_alignment_handbook_is_noticed(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_usage_errors_and_version(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert run_here(monkeypatch, "sfft") == 2
-    assert "No such command" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("alignkit: No such command 'sfft'")
+    for words, said in (
+        (("export", "a", "b", "c"), "unexpected extra argument(s) (c) (`alignkit export --help` says"),
+        (("data", "merge"), "Missing argument 'SRC...' (`alignkit data merge --help` says"),
+        (("sft", "--nope"), "No such option: --nope (`alignkit sft --help` says"),
+    ):
+        assert run_here(monkeypatch, *words) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert told.count("\n") == 1, "one sentence, and no box"
+    assert run_here(monkeypatch, "data") == 2
+    assert "Usage" in capsys.readouterr().out
     assert run_here(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.strip() == importlib.metadata.version("alignkit")
 
