@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Config(OnlineConfig):
     """The config of a GRPO run."""
 
-    trainer_class: ClassVar[str] = "trl.trainer.grpo_config:GRPOConfig"
+    trainer_class: ClassVar[str] = "alignment.backend.online_args:GRPOConfig"
 
     stage: Literal["grpo"] = "grpo"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Config(OnlineConfig):
     """The config of an RLOO run."""
 
-    trainer_class: ClassVar[str] = "trl.trainer.rloo_config:RLOOConfig"
+    trainer_class: ClassVar[str] = "alignment.backend.online_args:RLOOConfig"
 
     stage: Literal["rloo"] = "rloo"
 

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from alignment.errors import UserError
 
@@ -51,6 +52,12 @@ def accelerate_file(name: str) -> Path:
     raise UserError(
         f"no accelerate config {name!r}: give a file, or one of fsdp1, fsdp2, zero1, zero2, zero3"
     )
+
+
+def sharded(args: Any) -> bool:
+    """Whether FSDP or DeepSpeed shards the weights of a run with these TrainingArguments."""
+    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # set by accelerate's launcher
+    return bool(args.fsdp or args.deepspeed or any(os.environ.get(name) == "true" for name in names))
 
 
 def _has_gpu() -> bool:

@@ -246,7 +246,7 @@ def _cached_rows(args: Any) -> int:
     from alignment.backend.generation.graph import LEAST
 
     rollout = args.per_device_train_batch_size * args.steps_per_generation
-    return max(LEAST, min(rollout, args.rollout_batch_size or rollout))
+    return max(LEAST, min(rollout, getattr(args, "rollout_batch_size", None) or rollout))
 
 
 def free_gpu_memory() -> int | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from alignment.backend.rewards import Reward, RewardSum
     from alignment.backend.scoring import Scorer
 
+SCORE = "before_penalty"  # a column of TRL's table of completions: the score as given
 LORA_LEARNING_RATE = 1e-5  # adapters take ten times the rate of whole weights
 # What makes samples differ from the distribution that is trained, and the values that do not.
 WARPING: dict[str, tuple[Any, ...]] = {
@@ -127,6 +128,7 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
     """Train `config.model` on the prompts of `config.data` against the rewards; the stage's result dict.
 
     trainer_name: RLOOTrainer or GRPOTrainer; scorer: used instead of what `reward` names.
+    Some samples are in DIR/samples.jsonl.
     Metrics: {"steps", "epochs", "loss", "rows", "tokens", "longest", "left_out"}, of the first rollout
     "first_reward", and of the last one "reward", "reward_std", "kl", "entropy", "mean_length",
     "clipped_ratio" (the share that did not end).
@@ -164,6 +166,7 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
         eval_dataset=dataset(unseen, ["prompt"]),
         processing_class=tokenizer,
         peft_config=peft_config(config.model, "CAUSAL_LM"),
+        samples_path=run.dir / "samples.jsonl",
     )
     if trainer.ref_model is not None:  # TRL loads it anew
         quicken(trainer.ref_model, args)
@@ -201,24 +204,36 @@ def reward_sum(config: RewardedConfig, scorer: Scorer | None) -> RewardSum:
 
 
 def reward_function(reward: Reward, stops: Sequence[int], penalty: float) -> Callable[..., list[float]]:
-    """A reward as TRL calls it, less the penalty where a completion did not end.
+    """A reward as TRL calls it, less the penalty where a completion did not end; the scores go to its table.
 
     Raises UserError for a score that is no number.
     """
     from alignment.backend.rewards import scored
 
     def score(
-        prompts: Any, completions: Any, completion_ids: Any, log_metric: Any = None, **unused: Any
+        prompts: Any,
+        completions: Any,
+        completion_ids: Any,
+        log_metric: Any = None,
+        log_extra: Any = None,
+        **unused: Any,
     ) -> list[float]:
         finished = [bool(ids) and ids[-1] in stops for ids in completion_ids]
-        texts = [item if isinstance(item, str) else item[0]["content"] for item in completions]
+        texts = [completion_text(item) for item in completions]
         scores, parts = scored(reward, list(prompts), texts, finished)
         if log_metric is not None:
             for name, values in {"score": scores, **parts}.items():
                 log_metric(name, float(values.mean()))
+        if log_extra is not None:
+            log_extra(SCORE, scores.tolist())
         return [value - penalty * (not ended) for value, ended in zip(scores.tolist(), finished, strict=True)]
 
     return score
+
+
+def completion_text(completion: Any) -> str:
+    """The text of a completion as TRL has it: itself, or the one message of a conversation."""
+    return completion if isinstance(completion, str) else completion[0]["content"]
 
 
 def short_prompts(

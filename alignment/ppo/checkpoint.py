@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from alignment.backend.online_trainer import drop_samples_from
 from alignment.ppo.losses import RunningScale
-from alignment.ppo.metrics import drop_samples_from
 
 STATE, REFERENCE = "ppo.json", "reference.safetensors"
 

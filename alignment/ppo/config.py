@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from trl.trainer.rloo_config import RLOOConfig
 
+from alignment.backend.launch import sharded
+from alignment.backend.online_args import RolloutOptions
 from alignment.errors import UserError
 from alignment.ppo.limits import refusal
 
 
 @dataclass
-class PPOConfig(RLOOConfig):
+class PPOConfig(RolloutOptions, RLOOConfig):
     """RLOOConfig with the options of PPO.
 
     Inherited and used as TRL documents them: `learning_rate` (the actor's), `beta` (KL coefficient),
@@ -73,15 +74,10 @@ class PPOConfig(RLOOConfig):
     """Scores are clipped to ± this; null does not clip."""
     scale_rewards: bool = False
     """Divide scores by their running standard deviation."""
-    rollout_engine: Literal["transformers", "graph"] = "transformers"
-    """graph: on a GPU each decode step is one captured CUDA graph; where it cannot be, transformers is used
-    and the reason said. (vLLM: TRL's `use_vllm`.)"""
     rollout_batch_size: int | None = None
     """Completions that a process samples at once, for the cache to fit; null is all of a rollout."""
     local_rollout_forward_batch_size: int | None = None
     """Rows in a forward pass without gradients; null is of 32,768 tokens, on a CPU a micro-batch."""
-    samples_per_rollout: int = 4
-    """Completions of each rollout that go to samples.jsonl."""
 
     def __post_init__(self) -> None:
         complaint = refusal({field.name: getattr(self, field.name) for field in fields(self)})
@@ -125,8 +121,7 @@ class PPOConfig(RLOOConfig):
     @property
     def sharded(self) -> bool:
         """Whether FSDP or DeepSpeed shards the weights: two modules can then not hold one tensor."""
-        names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # set by accelerate's launcher
-        return bool(self.fsdp or self.deepspeed or any(os.environ.get(name) == "true" for name in names))
+        return sharded(self)
 
     @property
     def updates_per_generation(self) -> int:

@@ -5,8 +5,6 @@ Names with a slash are those of TRL's former PPOTrainer, so that old plots go on
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from alignment.backend.online_trainer import append_samples
 from alignment.data.completions import repeated_share
 from alignment.ppo.losses import completion_mask, mean_variance, moments
 
@@ -124,19 +123,20 @@ def write_samples(
     """Append the first `count` completions of a rollout, one JSON object a line."""
     kl = (rollout["old_logps"] - rollout["ref_logps"]).sum(1)
     reward = rollout["rewards"].sum(1)
-    with path.open("a", encoding="utf-8") as out:
-        for row in range(min(count, len(texts))):
-            sample = {
-                "step": step,
-                "prompt": prompts[row],
-                "completion": texts[row],
-                "score": float(rollout["scores"][row]),
-                "reward": float(reward[row]),
-                "kl": float(kl[row]),
-                "tokens": int(rollout["lengths"][row]),
-                "finished": bool(rollout["finished"][row]),
-            }
-            out.write(json.dumps(sample, ensure_ascii=False) + "\n")
+    samples = [
+        {
+            "step": step,
+            "prompt": prompts[row],
+            "completion": texts[row],
+            "score": float(rollout["scores"][row]),
+            "reward": float(reward[row]),
+            "kl": float(kl[row]),
+            "tokens": int(rollout["lengths"][row]),
+            "finished": bool(rollout["finished"][row]),
+        }
+        for row in range(min(count, len(texts)))
+    ]
+    append_samples(path, samples)
 
 
 def fill_table(logs: Any, prompts: list[Any], texts: list[str], rollout: Mapping[str, Tensor]) -> None:
@@ -148,14 +148,3 @@ def fill_table(logs: Any, prompts: list[Any], texts: list[str], rollout: Mapping
         logs["completion"].append(text)
         logs["rewards"]["score"].append(score)
         logs["advantages"].append(advantage)
-
-
-def drop_samples_from(path: Path, step: int) -> None:
-    """Forget the samples of rollouts that a run resumed at `step` is about to make again."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from torch import Tensor
@@ -25,7 +24,15 @@ from trl import RLOOTrainer
 from trl.trainer.utils import use_adapter
 
 from alignment.backend.chat import say_once
-from alignment.backend.online_trainer import PromptSampler, check_prompts, own_distribution
+from alignment.backend.online import completion_text
+from alignment.backend.online_trainer import (
+    PromptSampler,
+    check_prompts,
+    drop_samples_from,
+    graph_completions,
+    graph_engine,
+    own_distribution,
+)
 from alignment.backend.packed import compile_layers, why_not_packed
 from alignment.backend.rewards import Reward, scored
 from alignment.ppo import losses
@@ -35,7 +42,6 @@ from alignment.ppo.critic import Critic, critic_apart, critic_of_policy, join, w
 from alignment.ppo.heldout import held_out_metrics
 from alignment.ppo.metrics import (
     Clock,
-    drop_samples_from,
     fill_table,
     rollout_metrics,
     rollout_sums,
@@ -44,7 +50,7 @@ from alignment.ppo.metrics import (
 )
 from alignment.ppo.reference import FollowPolicy, adapter_of_reference, add_frozen_adapter, prepared
 from alignment.ppo.rollout import Rollout, forward_arguments, measure, pack, shuffled, token_values
-from alignment.ppo.sampling import graph_engine, safe_sync
+from alignment.ppo.sampling import safe_sync
 from alignment.ppo.watch import Watch
 
 CRITIC = "critic.safetensors"  # in a checkpoint
@@ -121,7 +127,7 @@ class PPOTrainer(RLOOTrainer):
             critic.backbone.activation_checkpointing_enable(args.activation_checkpointing_kwargs)
         with self.accelerator.autocast():  # as they will run
             # Before the two are joined: it may decode with a copy of the policy.
-            self.engine = graph_engine(self.model, args) if args.rollout_engine == "graph" else None
+            self.engine = graph_engine(self.model, args, args.compile_layers)
             reason = "FSDP and DeepSpeed shard the weights" if self._sharded else why_not_packed(self.model)
         if reason is not None:
             say_once(f"updates are padded: {reason}")
@@ -207,19 +213,13 @@ class PPOTrainer(RLOOTrainer):
         )
         rollout = pack(prompt_ids, completion_ids, self._tokenizer.pad_token_id)
         rollout["finished"] = torch.tensor([ids[-1] in self.eos_token_ids for ids in completion_ids])
-        return rollout, [item if isinstance(item, str) else item[0]["content"] for item in completions]
+        return rollout, [completion_text(item) for item in completions]
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any) -> Any:
         """Completion ids for prompt ids: TRL's, or the graph engine's."""
         if self.engine is None:
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields)
-        training, wanted = self.model.training, (self.args.max_completion_length, self.eos_token_ids)
-        self.model.eval()  # layers that checkpoint activations keep no cache
-        # Weights cast once and remembered would be those of the step that was captured.
-        with self.accelerator.autocast(AutocastKwargs(cache_enabled=False)):
-            found = self.engine.decode(prompt_ids, *wanted, self._tokenizer.pad_token_id)
-        self.model.train(training)
-        return [got.token_ids for got in found]
+        return graph_completions(self, prompt_ids)
 
     def _score(self, prompts: list[Any], texts: list[str], finished: list[bool]) -> Any:
         """Scores (B,) and what the reward tells of its parts; see rewards.scored."""

@@ -291,9 +291,9 @@ def test_rollouts_while_float32_weights_are_trained_under_autocast(
     make_trainer: Any, logged: Any, adapter: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine decodes with a copy in bfloat16, which follows the weights; an adapter's model as it is."""
-    from alignment.ppo import sampling
+    from alignment.backend import online_trainer
 
-    monkeypatch.setattr(sampling, "why_not", lambda *settings: None)
+    monkeypatch.setattr(online_trainer, "why_not", lambda *settings: None)
     trainer = make_trainer(adapter, rollout_engine="graph", bf16=True, num_iterations=1, max_steps=4)
     engine = trainer.engine
     assert (engine.model is engine.source) == (adapter is not None)
