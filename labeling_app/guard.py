@@ -14,13 +14,14 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labeling_app.pages.account import message_page
+from labeling_app.pages.parts import ADMINS, PAGES, REVIEWERS
 from labeling_app.store.database import DATABASE_AWAY
 
 MAX_BODY = 1 << 20  # bytes; the largest thing an annotator's browser sends is a draft
 MAX_API_BODY = 16 << 20  # bytes; a batch of tasks
 MAX_UPLOAD = 256 << 20  # bytes; a file of records on an admin page
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-PAGES = ("app", "admin")  # what Gradio draws
+DRAWN = ("app", "admin")  # what Gradio draws
 # Of Gradio's many routes, those that its pages ask for. The annotate page fires no event; admin pages do.
 PAGE_READS = ("theme.css", "assets/", "static/")
 ADMIN_READS = (
@@ -67,10 +68,12 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return  # no websocket is served
+        if scope["method"] == "HEAD":  # FastAPI's routes know none: it is GET, whose body the server drops
+            scope = {**scope, "method": "GET"}
         area = _area(scope["path"])
         guarded_send = _with_headers(send, scope["path"])
         refusal = _refuse(scope, area)
-        if refusal is None and area in PAGES:
+        if refusal is None and area in DRAWN:
             refusal = await self._check_role(Request(scope), area) or _refuse_unused(scope, area)
         if refusal is not None:
             await refusal(scope, receive, guarded_send)
@@ -87,11 +90,14 @@ class Guard:
             return RedirectResponse("/login", status_code=303)
         if role is None:
             return JSONResponse({"message": "Please sign in."}, status_code=401)
-        uploads = request.url.path.startswith("/admin/gradio_api/upload")
-        if area == "admin" and (role not in ("reviewer", "admin") or (uploads and role != "admin")):
-            sentence = "This is for admins." if uploads else "This page is for reviewers and admins."
+        wanted = _wanted(request.url.path)
+        if area == "admin" and role not in wanted:
+            sentence = f"This is for {'admins' if wanted == ADMINS else 'reviewers and admins'}."
             if reads_html:
-                return HTMLResponse(f'<p>{sentence} <a href="/app/">Back to ranking</a></p>', status_code=403)
+                back = (
+                    ("/admin/", "Back to the projects") if role in REVIEWERS else ("/app/", "Back to ranking")
+                )
+                return HTMLResponse(message_page("Not with your role", sentence, *back), status_code=403)
             return JSONResponse({"message": sentence}, status_code=403)
         return None
 
@@ -107,6 +113,14 @@ def unavailable(request: Request, error: Exception) -> Response:
         return HTMLResponse(page, status_code=503, headers=headers)
     message = {"message": "The database does not answer; nothing was saved."}
     return JSONResponse(message, status_code=503, headers=headers)
+
+
+def _wanted(path: str) -> tuple[str, ...]:
+    """The roles that may ask for this of the admin area."""
+    rest = path.strip("/").partition("/")[2]
+    if rest.startswith("gradio_api/upload"):
+        return ADMINS
+    return next((roles for page, _, roles, _ in PAGES if page == rest), REVIEWERS)
 
 
 def _reads_html(request: Request) -> bool:
@@ -180,7 +194,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 def security_headers(path: str) -> dict[str, str]:
     """What every answer to a request for `path` says to a browser."""
     headers = {
-        "Content-Security-Policy": CSP_GRADIO if _area(path) in PAGES else CSP_PLAIN,
+        "Content-Security-Policy": CSP_GRADIO if _area(path) in DRAWN else CSP_PLAIN,
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
         "Referrer-Policy": "same-origin",  # with no-referrer, a form's Origin would be "null"

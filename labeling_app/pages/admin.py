@@ -10,7 +10,6 @@ from labeling_app.pages import (
     agreement,
     audit_log,
     bias,
-    desk,
     progress,
     projects,
     quality,
@@ -20,6 +19,7 @@ from labeling_app.pages import (
     settings,
 )
 from labeling_app.pages.desk import Stored
+from labeling_app.pages.parts import PAGES
 
 HEAD = """
 <link rel="icon" href="/ui/icon.svg" type="image/svg+xml">
@@ -47,7 +47,7 @@ def admin_pages(store: Stored) -> Any:
         title="alignkit labeling · Admin", analytics_enabled=False, delete_cache=(3600, 3600)
     ) as blocks:
         _DRAWN[""](store, blocks)
-    for path, name, _, _ in desk.PAGES[1:]:
+    for path, name, _, _ in PAGES[1:]:
         with blocks.route(name, path, show_in_navbar=False) as page:
             _DRAWN[path](store, page)
     # Gradio looks whether a path that a browser names is one of an upload only where it was launched, and an

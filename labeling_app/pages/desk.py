@@ -19,27 +19,13 @@ from sqlalchemy import RowMapping
 from alignment.errors import UserError
 from alignment.report.text import escape
 from labeling_app import auth
-from labeling_app.pages.parts import Html, address, link, told
+from labeling_app.pages.parts import PAGES, Html, address, link, told
 from labeling_app.store import projects
 from labeling_app.store.database import DATABASE_AWAY, Store
 from labeling_app.store.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
-REVIEWERS, ADMINS = ("reviewer", "admin"), ("admin",)
-# path, name, who may see it, whether it is about one project
-PAGES = (
-    ("", "Projects", REVIEWERS, False),
-    ("progress", "Progress", REVIEWERS, True),
-    ("agreement", "Agreement", REVIEWERS, True),
-    ("annotators", "Quality", REVIEWERS, True),
-    ("bias", "Bias", REVIEWERS, True),
-    ("review", "Review", REVIEWERS, True),
-    ("settings", "Settings", ADMINS, True),
-    ("records", "Import & export", ADMINS, True),
-    ("accounts", "Accounts", ADMINS, False),
-    ("audit", "Audit log", ADMINS, False),
-)
 Update = dict[Any, Any]
 Stored = Callable[[], Store]  # the database of the application, asked for at every request
 

@@ -10,6 +10,21 @@ from alignment.report.plots import Svg
 from alignment.report.text import escape, number
 from alignment.stats.intervals import Interval
 
+REVIEWERS, ADMINS = ("reviewer", "admin"), ("admin",)
+# The admin pages: path, name, who may see it, whether it is about one project
+PAGES = (
+    ("", "Projects", REVIEWERS, False),
+    ("progress", "Progress", REVIEWERS, True),
+    ("agreement", "Agreement", REVIEWERS, True),
+    ("annotators", "Quality", REVIEWERS, True),
+    ("bias", "Bias", REVIEWERS, True),
+    ("review", "Review", REVIEWERS, True),
+    ("settings", "Settings", ADMINS, True),
+    ("records", "Import & export", ADMINS, True),
+    ("accounts", "Accounts", ADMINS, False),
+    ("audit", "Audit log", ADMINS, False),
+)
+
 
 class Html(str):
     """Finished markup. Only the functions of the pages make it."""

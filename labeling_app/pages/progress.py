@@ -10,9 +10,10 @@ from sqlalchemy import RowMapping
 
 from alignment.errors import UserError
 from alignment.report import plots
-from labeling_app.pages.desk import ADMINS, Desk, Stored, Update, Visit, html
+from labeling_app.pages.desk import Desk, Stored, Update, Visit, html
 from labeling_app.pages.measured import nothing_yet
 from labeling_app.pages.parts import (
+    ADMINS,
     Cell,
     Html,
     address,

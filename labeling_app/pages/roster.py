@@ -30,13 +30,7 @@ def draw(store: Stored, blocks: Any) -> None:
             role = gr.Radio(list(ROLES), value="annotator", label="Role")
             days = gr.Number(7, label="Valid for days", precision=0, minimum=1, maximum=MAX_DAYS)
         invite = gr.Button("Make an invitation", variant="primary", elem_classes="ad-narrow")
-        made = gr.Textbox(
-            label="Invitation link",
-            info="Shown only now: copy it.",
-            buttons=["copy"],
-            interactive=False,
-            visible=False,
-        )
+        made = html("")
         waiting = html("")
         with gr.Row(visible=False) as ending:
             number = gr.Dropdown([], label="Open invitation")
@@ -75,7 +69,7 @@ def draw(store: Stored, blocks: Any) -> None:
             raise UserError(f"an invitation is valid for 1 to {MAX_DAYS} days")
         with visit.store.write() as tx:
             token = invitations.invite(tx, utcnow(), role or "", days, visit.account)
-        shown = gr.update(value=f"{visit.base}/invite/{token}", visible=True)
+        shown = _invitation(f"{visit.base}/invite/{token}")
         return {desk.notice: told(f"The link for one new {role} is ready."), made: shown, **fill(visit)}
 
     def withdrawn(visit: Visit, which: Any) -> Update:
@@ -108,6 +102,14 @@ def draw(store: Stored, blocks: Any) -> None:
     desk.on(change.click, given, [who, to], outputs)
     desk.on(close.click, lambda visit, login: switched(visit, login, False), [who], outputs)
     desk.on(reopen.click, lambda visit, login: switched(visit, login, True), [who], outputs)
+
+
+def _invitation(link: str) -> Html:
+    """The link in a box of its own, named: the label of Gradio's text box names its copy button instead."""
+    return Html(
+        '<p class="ad-invited"><label for="ad-invited">Invitation link (shown only now: copy it)</label>'
+        f'<input id="ad-invited" readonly value="{escape(link)}"></p>'
+    )
 
 
 def _chosen(login: str | None) -> str:

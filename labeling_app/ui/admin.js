@@ -4,3 +4,8 @@ import { applyTheme, setting } from "./settings.js";
 
 applyTheme(setting("theme"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => applyTheme(setting("theme")));
+
+// The whole invitation is chosen at once, to be copied.
+document.addEventListener("focusin", event => {
+    if (event.target.id === "ad-invited") event.target.select();
+});

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from alignment.data.records import Completion, Message, Record
 from labeling_app import imports
 from labeling_app.accounts import INVITE_COOKIE
-from labeling_app.pages.desk import PAGES
+from labeling_app.pages.parts import PAGES
 from labeling_app.store import invitations
 from labeling_app.store.database import Store, utcnow
 from labeling_app.store.models import judgments, projects

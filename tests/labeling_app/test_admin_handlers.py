@@ -8,7 +8,7 @@ from labeling_helpers import add_tasks, make_records
 from sqlalchemy import select
 
 from labeling_app import imports
-from labeling_app.pages.desk import ADMINS, PAGES
+from labeling_app.pages.parts import ADMINS, PAGES
 from labeling_app.store.database import Store
 from labeling_app.store.models import audit_log
 
@@ -30,6 +30,19 @@ def test_every_handler_of_an_admins_page_refuses_a_reviewer(caller: Any, store: 
             assert answer.status_code == 500
             assert answer.json()["error"] == "This is for admins."
     assert log_of(store) == before
+
+
+def test_who_types_the_address_of_a_page_that_is_not_theirs_is_told_so(caller: Any, store: Store) -> None:
+    reader = {"Accept": "text/html"}
+    admin, reviewer, annotator = caller("admin"), caller("reviewer"), caller("annotator")
+    for path, _, roles, _ in PAGES:
+        assert admin.client.get(f"/admin/{path}", headers=reader).status_code == 200
+        answer = reviewer.client.get(f"/admin/{path}", headers=reader)
+        assert answer.status_code == (403 if roles == ADMINS else 200), path
+        assert ("This is for admins." in answer.text) == (roles == ADMINS)
+        answer = annotator.client.get(f"/admin/{path}", headers=reader)
+        assert answer.status_code == 403
+        assert "This is for" in answer.text
 
 
 def test_every_handler_refuses_annotators_and_strangers(caller: Any, store: Store) -> None:

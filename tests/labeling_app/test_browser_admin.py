@@ -65,7 +65,7 @@ def rank_all(page: Any, best_first: bool) -> None:
 def invite(page: Any) -> str:
     page.get_by_role("link", name="Accounts").click()
     page.get_by_role("button", name="Make an invitation").click()
-    shown = page.get_by_role("textbox", disabled=True)  # beside "Invitation link"
+    shown = page.get_by_role("textbox", name="Invitation link")
     expect(shown).to_be_visible()
     return str(shown.input_value())
 
@@ -177,7 +177,7 @@ PAYLOAD = "<img src=x onerror=alert(1)>${alert(1)}{{alert(1)}}<script>alert(1)</
 def test_every_page_on_a_phone_with_hostile_texts(staff: Any, store: Store, scheme: str) -> None:
     """320 px: nothing sticks out, no script runs, whatever names and texts say."""
     from alignment.data.records import Judgment
-    from labeling_app.pages.desk import PAGES
+    from labeling_app.pages.parts import PAGES
 
     records = make_records(1, outputs=2)
     records[0].prompt[0].content = PAYLOAD

@@ -284,3 +284,6 @@ def test_the_pages_need_a_session_and_take_no_writes(store: Store) -> None:
     for path in ("/ui/../server.py", "/ui/%2e%2e/server.py", "/ui/..%2fserver.py"):
         assert client.get(path).status_code == 404, path
     assert "javascript" in client.get("/ui/board.js").headers["content-type"]
+    for path in ("/", "/login", "/account", "/app/", "/ui/board.js"):
+        asked, headed = (client.request(verb, path, follow_redirects=False) for verb in ("GET", "HEAD"))
+        assert (headed.status_code, headed.headers.keys()) == (asked.status_code, asked.headers.keys()), path

@@ -16,8 +16,8 @@ from alignment.data.records import Completion, Message, Record, Source
 from labeling_app import imports
 from labeling_app.pages.account import account_page, invite_page, message_page
 from labeling_app.pages.api_docs import docs_page
-from labeling_app.pages.desk import PAGES
 from labeling_app.pages.login import login_page
+from labeling_app.pages.parts import PAGES
 from labeling_app.render import render
 from labeling_app.store import audit
 from labeling_app.store.database import Store, utcnow
