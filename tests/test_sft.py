@@ -251,7 +251,11 @@ LONG = demonstration("The cat sat on the mat. " * 60)
 @pytest.mark.parametrize(
     ("records", "overrides", "said"),
     [
-        ([Record([Message("user", "Hello?")])], [], r"no row for the view 'messages'.*1 × no completion"),
+        (
+            [Record([Message("user", "Hello?")])],
+            [],
+            r"no record has a reply to learn.*1 × no completion",
+        ),
         (
             [LONG, demonstration()],
             ["trainer.max_length=64"],

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = dict[str, Any]
+NEEDS = {
+    "messages": "a reply to learn from, as this stage needs: a completion that is a demonstration, or ranked "
+    "best, or the only one",
+    "prompts": "a prompt, as this stage needs",
+    "pairs": "a pair that this stage needs: two completions, one of them ranked above the other",
+    "rankings": "a ranking that this stage needs: two completions or more, and a judgment of them",
+    "unpaired": "what this stage needs: a completion that a judge labelled good or bad",
+}
+"""What a file must hold for each view, as it is told where no row of it does."""
 
 
 class StageRows(NamedTuple):
@@ -156,4 +165,4 @@ def counted(counts: dict[str, int], left_out: dict[str, int]) -> str:
 
 def _empty(source: str, view: str, counts: Counter[str]) -> str:
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
-    return f"{source}: no row for the view {view!r} that this stage needs ({reasons or 'no record'})"
+    return f"{source}: no record has {NEEDS[view]} ({reasons or 'no record'})"

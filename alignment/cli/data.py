@@ -118,6 +118,10 @@ def merge(
         merged.add(record)
     written = write_records(target, merged, overwrite)
     print(f"{merged.read:,} records became {written.rows:,} in {target}")
+    why = {"the same id": merged.same_id, "no id and the same prompt and outputs": merged.same_content}
+    if any(why.values()):
+        reasons = "; ".join(f"{count:,} with {reason}" for reason, count in why.items() if count)
+        print(f"united with an earlier record, judgments added up: {reasons}")
     if merged.conflict_fields:
         listing = rejected_path(target).with_name(rejected_path(target).name.replace("rejected", "conflicts"))
         with json_output(listing, overwrite=True) as put:

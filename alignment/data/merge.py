@@ -42,15 +42,17 @@ class Merged:
             "CREATE TABLE conflicts (line BLOB); BEGIN"
         )
         self.conflict_fields: Counter[str] = Counter()
-        self.read = 0
+        self.read = self.same_id = self.same_content = 0
         self._rows = 0
 
     def add(self, record: Record) -> None:
         """Add one record; if its id is known, unite it with what is there.
 
+        `same_id` and `same_content` count why: its own id, or for want of one its prompt and completions.
         Raises UserError where there is no room on the disk.
         """
         self.read += 1
+        named = record.id is not None
         record = with_id(record)
         line = encode_record(record)
         try:
@@ -60,6 +62,8 @@ class Merged:
             if new.rowcount:
                 self._rows += 1
             else:
+                self.same_id += named
+                self.same_content += not named
                 self._unite(record, line)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):

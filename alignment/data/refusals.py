@@ -10,7 +10,8 @@ Measured by its author's reading: of sixty replies written by hand (tests/data/t
 them to be hard) it finds 26 of 30 refusals and mistakes none of 30 answers. In 23,000 public replies
 (HH-RLHF's harmless test, AlpacaEval's pairs and others) about 58 of 70 replies that it named do refuse, most
 others stating an inability; of 70 of HH-RLHF's that it did not name though they hold "sorry", "can't" or
-their like, 3 refuse. Read some of your own before you trust a small difference.
+their like, 3 refuse. The phrases were tuned on samples of the same replies that these figures come from, so
+they are not held-out figures. Read some of your own before you trust a small difference.
 """
 
 from __future__ import annotations

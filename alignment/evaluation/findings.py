@@ -9,7 +9,7 @@ from typing import Any
 
 from alignment.backend.runs import read_run
 from alignment.data.contamination import Evaluation
-from alignment.data.files import read_records
+from alignment.data.files import Rejects, data_files, read_records
 from alignment.data.records import Message, Record
 from alignment.errors import UserError
 from alignment.evaluation.answers import Answers, Prompt
@@ -58,12 +58,12 @@ def contamination_of(
     """Which of these prompts the training data of each model holds, as far as its runs tell and are here.
 
     {set: {model: {"prompts": how many at least, "ids": the first NAMED of them, "files": data read,
-    "missing": data that is named but not here}}}; models that are no run directories are left out. A prompt
-    is contaminated if a run of 13 of its words, or the whole of a shorter one, is in the data
-    (alignment/data/contamination.py).
+    "missing": data that is named but not here, "unreadable": {data that is here: what of it could not be
+    read}}}}; models that are no run directories are left out. A prompt is contaminated if a run of 13 of its
+    words, or the whole of a shorter one, is in the data (alignment/data/contamination.py).
     """
     known = {name: Evaluation(_whole(p) for p in prompts) for name, prompts in sets.items()}
-    held: dict[str, dict[str, set[str]] | None] = {}
+    held: dict[str, tuple[dict[str, set[str]] | None, str]] = {}
     found: dict[str, dict[str, Any]] = {name: {} for name in sets}
     for model, path in models.items():
         files = _training_data(path)
@@ -73,12 +73,13 @@ def contamination_of(
             if file not in held:
                 held[file] = _contaminated(file, known)
         for name, prompts in sets.items():
-            ids = set().union(*(mine[name] for file in files if (mine := held[file]) is not None))
+            ids = set().union(*(mine[name] for file in files if (mine := held[file][0]) is not None))
             found[name][model] = {
                 "prompts": len(ids),
                 "ids": [p.id for p in prompts if p.id in ids][:NAMED],
-                "files": [file for file in files if held[file] is not None],
-                "missing": [file for file in files if held[file] is None],
+                "files": [file for file in files if held[file][0] is not None],
+                "missing": [file for file in files if held[file] == (None, "")],
+                "unreadable": {file: held[file][1] for file in files if held[file][1]},
             }
     return found
 
@@ -100,15 +101,21 @@ def _training_data(path: str, depth: int = 8) -> list[str] | None:
     return list(dict.fromkeys(files))
 
 
-def _contaminated(file: str, known: Mapping[str, Evaluation]) -> dict[str, set[str]] | None:
-    """Ids of the prompts of each set that a file holds; None where it cannot be read any more."""
+def _contaminated(file: str, known: Mapping[str, Evaluation]) -> tuple[dict[str, set[str]] | None, str]:
+    """Ids of the prompts of each set that a file holds, None where nothing can be read; and what cannot be,
+    in words: empty too where the file is not here any more."""
     found: dict[str, set[str]] = {name: set() for name in known}
     try:
-        for record in read_records(file):
+        data_files(file)
+    except UserError:
+        return None, ""
+    rejects = Rejects()
+    try:
+        for record in read_records(file, "skip", rejects):
             for name, evaluation in known.items():
                 overlap = evaluation.overlap(record)
                 if overlap:
                     found[name].add(overlap.evaluation)
-    except UserError:
-        return None
-    return found
+    except UserError as error:
+        return None, str(error)
+    return found, f"{rejects.count} rows, the first: {rejects.reasons[0]}" if rejects.count else ""

@@ -121,7 +121,9 @@ def test_split_and_merge_give_back_the_whole(here: Path) -> None:
     assert sorted(r.id or "" for r in read_records("all.jsonl")) == sorted(
         r.id or "" for r in read_records("toy.jsonl")
     )
-    assert "120 records became 60 in b.jsonl" in said("merge", "toy.jsonl", "all.jsonl", "b.jsonl")
+    told = said("merge", "toy.jsonl", "all.jsonl", "b.jsonl")
+    assert "120 records became 60 in b.jsonl" in told
+    assert "united with an earlier record, judgments added up: 60 with the same id" in told
     assert list(read_records("b.jsonl")) == list(read_records("toy.jsonl"))
     assert "exists" in refused("split", "toy.jsonl", "train.jsonl", "new.jsonl")
     assert "same file" in refused("split", "toy.jsonl", "x.jsonl", "x.jsonl")

@@ -188,3 +188,10 @@ def test_an_empty_field_is_filled_and_never_emptied() -> None:
         (once,) = list(merge(order))
         assert list(merge([once, *order])) == [once]
         assert (once.completions[0].rewards, once.meta) == ([], {"tags": []})
+
+
+def test_why_records_are_united_is_counted() -> None:
+    bare = Record([Message("user", "q")], completions=[Completion(content="a")])
+    named = msgspec.structs.replace(bare, id="x")
+    merged = merge([bare, bare, named, named, named])
+    assert (len(merged), merged.same_content, merged.same_id) == (2, 1, 2)

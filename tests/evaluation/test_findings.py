@@ -104,6 +104,17 @@ def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
     assert found["dpo"]["ids"][1].startswith("long")
     missing = [Path(file).name for file in found["dpo"]["missing"]]
     assert missing == ["gone-dpo.jsonl", "gone-sft.jsonl"]
+    assert found["dpo"]["unreadable"] == {}
+    with (tmp_path / "seen.jsonl").open("a") as file:
+        file.write("{}\n")
+    (tmp_path / "parents.jsonl").write_text("no row\n")
+    found = contamination_of(folders, {"prompts": prompts})["prompts"]["dpo"]
+    assert found["prompts"] == 1, "what can be read of it counts"
+    assert [Path(file).name for file in found["files"]] == ["seen.jsonl"]
+    assert [Path(file).name for file in found["missing"]] == missing
+    bad, worse = (found["unreadable"][str(tmp_path / name)] for name in ("seen.jsonl", "parents.jsonl"))
+    assert bad.startswith("1 rows, the first: ")
+    assert "no usable row" in worse
 
 
 def test_a_recipe_trained_with_several_seeds(tmp_path: Path) -> None:

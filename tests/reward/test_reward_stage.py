@@ -169,7 +169,7 @@ def test_refusals(data: Path, toy_model: str, tmp_path: Path) -> None:
         stage.run(make_config(data, toy_model, tmp_path / "long", "trainer.max_length=8"))
     prompts = [Record(prompt=[Message("user", f"hi {n}")]) for n in range(20)]
     write_records(tmp_path / "prompts.jsonl", prompts)
-    with pytest.raises(UserError, match="no row for the view 'pairs'"):
+    with pytest.raises(UserError, match="no record has a pair"):
         stage.run(make_config(tmp_path / "prompts.jsonl", toy_model, tmp_path / "empty"))
     assert not (tmp_path / "empty").exists()
 
