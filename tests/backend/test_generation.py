@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from alignment.backend.chat import render_prompt
 from alignment.backend.config import ModelSection
-from alignment.backend.generation import GenerationSection, generate
+from alignment.backend.generation import GenerationSection, generate, graph, sampling
 from alignment.backend.models import load_policy, load_tokenizer
 from alignment.errors import UserError
 
@@ -30,6 +32,26 @@ def test_greedy_is_the_argmax_of_the_model_whatever_the_batching(policy: tuple) 
         for token in got.token_ids:
             assert model(torch.tensor([ids])).logits[0, -1].argmax() == token
             ids.append(token)
+
+
+def test_the_budget_of_a_batch_goes_by_the_engine_that_is_used(
+    policy: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sampling.BUDGETS["transformers"] < sampling.BUDGETS["graph"]
+    monkeypatch.setattr(sampling, "BUDGETS", {"transformers": 1, "graph": 10_000})
+    sizes: list[int] = []
+
+    def batches(**settings: Any) -> list[int]:
+        sizes.clear()
+        generate(*policy, PROMPTS, GenerationSection(max_new_tokens=2, **settings), progress=sizes.append)
+        return list(sizes)
+
+    assert batches() == [1] * 5
+    assert batches(engine="graph") == [1] * 5  # on a CPU it is transformers that samples
+    assert batches(token_budget=10_000) == [5]
+    monkeypatch.setattr(graph, "why_not", lambda *settings: None)
+    assert batches(engine="graph") == [5]
+    assert batches(engine="graph", token_budget=1) == [1] * 5
 
 
 def test_seeded_in_order_and_random_state_left_alone(policy: tuple) -> None:

@@ -1,7 +1,8 @@
-"""Completions for prompts, in batches of like length, by `model.generate` or by the graph engine."""
+"""Completions for prompts, in batches of like length, by `model.generate`, the graph engine or vLLM."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from alignment.backend.generation.settings import GenerationSection
+
+
+# Tokens of a batch where the config leaves it open. A captured step takes hardly longer for many rows than
+# for few, and another graph is captured for each size of batch: small batches would waste it.
+BUDGETS = {"transformers": 16_384, "graph": 131_072, "vllm": sys.maxsize}
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,13 @@ def generate(
     jobs = sorted((row for row in range(len(ids)) for _ in range(n)), key=lambda row: len(ids[row]))
     results: list[list[Generated]] = [[] for _ in ids]
     devices = [inner.device] if inner.device.type == "cuda" else []
-    decode = _engine(inner, tokenizer, settings, stops)
+    engine, decode = _engine(model, tokenizer, settings, stops)
+    budget = settings.token_budget or BUDGETS[engine]
     was_training = inner.training
     inner.eval()
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(settings.seed)
-        for batch in _batches(jobs, ids, settings):
+        for batch in _batches(jobs, ids, settings.max_new_tokens, budget):
             rows = decode([ids[row] for row in batch])
             for row, tokens in zip(batch, rows, strict=True):
                 results[row].append(_finish(tokenizer, tokens, stops))
@@ -68,28 +75,36 @@ def generate(
 
 def _engine(
     model: Any, tokenizer: PreTrainedTokenizerBase, settings: GenerationSection, stops: list[int]
-) -> Callable[[Sequence[Sequence[int]]], list[list[int]]]:
+) -> tuple[str, Callable[[Sequence[Sequence[int]]], list[list[int]]]]:
     """What makes new token ids for rows of prompt ids: the engine asked for, or transformers and why."""
+    inner, reason = unwrap(model), None
     if settings.engine == "graph":
-        from alignment.backend.generation.graph import GraphEngine, why_not
+        from alignment.backend.generation import graph
 
-        reason = why_not(model, settings.temperature, settings.top_p, settings.top_k)
+        reason = graph.why_not(inner, settings.temperature, settings.top_p, settings.top_k)
         if reason is None:
-            engine, pad_id = GraphEngine(model), tokenizer.pad_token_id
+            engine, pad_id = graph.GraphEngine(inner), tokenizer.pad_token_id
             wanted = (settings.max_new_tokens, stops, pad_id, settings.temperature)
-            return lambda rows: [got.token_ids for got in engine.decode(rows, *wanted)]
-        say_once(f"generation.engine graph is not used: {reason}")
-    return lambda rows: _generate_batch(model, tokenizer, rows, settings, stops)
+            return "graph", lambda rows: [got.token_ids for got in engine.decode(rows, *wanted)]
+    if settings.engine == "vllm":
+        from alignment.backend.generation import vllm_engine
+
+        reason = vllm_engine.why_not(model)
+        if reason is None:
+            return "vllm", vllm_engine.vllm_decoder(model, settings, stops)
+    if reason is not None:
+        say_once(f"generation.engine {settings.engine} is not used: {reason}")
+    return "transformers", lambda rows: _generate_batch(inner, tokenizer, rows, settings, stops)
 
 
 def _batches(
-    jobs: Sequence[int], ids: Sequence[Sequence[int]], settings: GenerationSection
+    jobs: Sequence[int], ids: Sequence[Sequence[int]], new_tokens: int, budget: int
 ) -> list[list[int]]:
     """Row numbers (sorted by prompt length) in batches whose padded prompt and completion fit the budget."""
     batches: list[list[int]] = []
     for row in reversed(jobs):  # longest first: a batch that does not fit in memory fails at once
-        width = len(ids[batches[-1][0]]) + settings.max_new_tokens if batches else 0
-        if batches and (len(batches[-1]) + 1) * width <= settings.token_budget:
+        width = len(ids[batches[-1][0]]) + new_tokens if batches else 0
+        if batches and (len(batches[-1]) + 1) * width <= budget:
             batches[-1].append(row)
         else:
             batches.append([row])

@@ -18,10 +18,12 @@ class GenerationSection(Section):
     """Sample from the fewest tokens whose probabilities reach this sum; 1 keeps all."""
     top_k: int = Field(default=0, ge=0)
     """Sample from so many likeliest tokens; 0 keeps all."""
-    engine: Literal["transformers", "graph"] = "transformers"
-    """graph: each step one captured CUDA graph; what it cannot do is done by transformers, which is said."""
-    token_budget: int = Field(default=16_384, ge=1)
-    """Tokens of one batch, padding and room for the completion included."""
+    engine: Literal["transformers", "graph", "vllm"] = "transformers"
+    """graph: each step one captured CUDA graph; vllm: vLLM, which is to be installed. Both are for GPUs; what
+    they cannot do is done by transformers, which is said."""
+    token_budget: int | None = Field(default=None, ge=1)
+    """Tokens of one batch, padding and room for the completion included. null: 16,384 with transformers,
+    131,072 with graph, no limit with vllm, which makes its batches itself."""
     seed: int = 0
     """Seed of the samples; the process's own random state is left alone."""
 
