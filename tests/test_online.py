@@ -111,12 +111,20 @@ def test_rollouts_by_the_graph_engine(
     engine, rows, how, found = made[0]
     assert (engine.model is engine.source) == (lora != "null")
     assert {key.dtype for _, key, _ in engine.layers} == {torch.bfloat16}
+    assert (
+        engine.model.base_model.forward.__self__ is engine.model.base_model
+    )  # a copy's own, unpadded or not
     assert how[0] == 6
     assert how[-1] == 0.7
     assert rows[0] == rows[3] != rows[4]
     assert [sample["tokens"] for sample in samples_of(result)[:8]] == [len(got.token_ids) for got in found]
     assert len({tuple(got.token_ids) for got in found[:4]}) > 1
     assert result["metrics"]["steps"] == 3
+    if lora == "null":  # the copy follows the weights that are trained
+        engine.decode([[5, 6]], 2, [2], 0)
+        trained = load_policy(ModelSection(path=result["model"]), trainable=False, device="cpu").state_dict()
+        for key, value in engine.model.named_parameters():
+            assert torch.equal(value, trained[key].to(torch.bfloat16)), key
 
 
 def test_the_graph_engine_is_not_used_on_a_cpu(
@@ -178,6 +186,23 @@ def test_use_vllm_is_passed_through_to_trl(load: Any, name: str, monkeypatch: py
     assert asked == [("colocate", 1.0, 6)]
     assert synced
     assert {sample["tokens"] for sample in samples_of(result)} == {2}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", ["false", "true"])
+@pytest.mark.parametrize("lora", ["null", "{r: 4}"])
+@pytest.mark.parametrize("name", STAGES)
+def test_on_a_gpu_the_graph_engine_rolls_out(
+    load: Any, name: str, lora: str, compiled: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = ["trainer.num_generations=4", f"trainer.torch_compile={compiled}", f"model.lora={lora}"]
+    result = STAGES[name].run(load(STAGES[name], "trainer.rollout_engine=graph", *given))
+    assert "is not used" not in caplog.text
+    assert len(samples_of(result)) == 12
+    lines = [json.loads(line) for line in (Path(result["run"]) / "metrics.jsonl").read_text().splitlines()]
+    kl = [line["kl"] for line in lines if "kl" in line]
+    assert kl[0] == pytest.approx(0, abs=0.02)
+    assert abs(kl[-1]) > 0
 
 
 class Vowels:

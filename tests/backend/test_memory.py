@@ -133,7 +133,6 @@ def test_the_graph_engine_keeps_its_cache_and_a_copy(
     args = SimpleNamespace(
         per_device_train_batch_size=32,
         steps_per_generation=16,
-        rollout_batch_size=None,
         rollout_engine="transformers",
         bf16=True,
         fp16=False,
@@ -148,7 +147,7 @@ def test_the_graph_engine_keeps_its_cache_and_a_copy(
     more = memory.check_memory(config, args, "ppo", 300).total - plain.total
     # 512 rows of 300 tokens, keys and values of 30 layers with 3 heads of 64, and the weights, two bytes each
     assert more == 512 * 300 * 2 * 30 * 3 * 64 * 2 + 2 * memory.model_sizes(config.model).parameters
-    args.rollout_batch_size = 4  # it pads to 16
+    args.rollout_batch_size = 4  # PPO's; it pads to 16
     config.model = config.model.model_copy(update={"dtype": "bfloat16"})
     few = memory.check_memory(config, args, "ppo", 300).total
     args.rollout_engine = "transformers"
