@@ -158,19 +158,29 @@ def test_the_engine_is_made_before_anything_is_compiled_for_it(
     assert online_trainer.graph_engine(policy, SimpleNamespace(rollout_engine="transformers"), True) is None
 
 
+@pytest.mark.parametrize("lora", ["null", "{r: 4}"])
 @pytest.mark.parametrize("name", ["rloo", "grpo", "ppo"])
-def test_use_vllm_is_passed_through_to_trl(load: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM itself cannot run here: in its place is what TRL calls, held to the signatures that TRL has."""
+def test_use_vllm_is_passed_through_to_trl(
+    load: Any, name: str, lora: str, toy_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM itself cannot run here: in its place is what TRL calls, held to the signatures that TRL has.
+
+    As TRL does, it merges adapters in place; the base in bfloat16 is the same to the bit all the same.
+    """
     module: Any = {**STAGES, "ppo": ppo}[name]
     real, synced, asked = VLLMGeneration, [], []
 
     class Stub:
         def __init__(self, **named: Any) -> None:
             inspect.signature(real.__init__).bind(self, **named)
+            self.model = named["model"]
             asked.append((named["mode"], named["temperature"], named["max_completion_length"]))
 
         def sync_weights(self) -> None:
-            synced.append(True)
+            synced.append(self.model)
+            if lora != "null":
+                self.model.merge_adapter()
+                self.model.unmerge_adapter()
 
         def generate(self, **named: Any) -> Any:
             inspect.signature(real.generate).bind(self, **named)
@@ -181,10 +191,16 @@ def test_use_vllm_is_passed_through_to_trl(load: Any, name: str, monkeypatch: py
     monkeypatch.setattr(f"{place}.VLLMGeneration", Stub)
     more = [] if name == "ppo" else ["missing_eos_penalty=0.5"]
     given = ["trainer.use_vllm=true", "trainer.vllm_mode=colocate", "trainer.num_generations=4", *more]
-    result = module.run(load(module, *given))
+    how = [f"model.lora={lora}", "model.dtype=bfloat16", "trainer.learning_rate=0.1"]
+    result = module.run(load(module, *given, *how))
     assert result["metrics"]["steps"] == 3
     assert asked == [("colocate", 1.0, 6)]
     assert synced
+    if lora != "null":
+        base = load_policy(ModelSection(path=toy_model, dtype="bfloat16"), trainable=False, device="cpu")
+        for key, value in synced[-1].get_base_model().state_dict().items():
+            if ".base_layer." in key:
+                assert torch.equal(value, base.state_dict()[key.replace(".base_layer", "")]), key
     assert {sample["tokens"] for sample in samples_of(result)} == {2}
 
 

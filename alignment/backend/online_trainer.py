@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,22 @@ def own_distribution(policy: Any) -> Iterator[None]:
     finally:
         for model, config in kept:
             model.generation_config = config
+
+
+@contextmanager
+def same_base(policy: Any) -> Iterator[None]:
+    """Within it, TRL may merge adapters in place, as it does to send a policy's weights to vLLM.
+
+    Afterwards the base's weights are what they were, bit for bit: in bf16 merging and unmerging changes them.
+    """
+    kept = {}
+    if hasattr(policy, "peft_config"):
+        kept = {name: p.detach().clone() for name, p in policy.named_parameters() if ".base_layer." in name}
+    yield
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if name in kept:
+                parameter.copy_(kept[name])
 
 
 def graph_engine(policy: Any, args: Any, compiled: bool) -> GraphEngine | None:
@@ -161,7 +177,8 @@ class Resumable:
         return PromptSampler(dataset or self.train_dataset, self.args, lambda: self.state.global_step)
 
     def _generate(self, prompts: list[Any]) -> Any:
-        with own_distribution(self.accelerator.unwrap_model(self.model)):
+        policy = self.accelerator.unwrap_model(self.model)
+        with own_distribution(policy), same_base(policy) if self.args.use_vllm else nullcontext():
             return super()._generate(prompts)  # type: ignore[misc]
 
     def _generate_single_turn(self, prompt_ids: Any, *more: Any) -> Any:
