@@ -6,7 +6,6 @@ On a pair a judge says first, second or tie; calling all outputs bad without ran
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,10 +94,9 @@ def meetings(found: Comparisons) -> tuple[Ints, Ints, Ints, Ints, Ints]:
 
 def rank_table(some: list[Said], k: int) -> Floats:
     """(judgments, k): ranks, NaN where one is missing; all equal where all was called bad."""
-    level = [1.0] * k
-    rows = [[np.nan if r is None else r for r in (level if one.ranks is None else one.ranks)] for one in some]
-    rows = [row if len(row) == k else [np.nan] * k for row in rows]
-    return np.array(rows, dtype=np.float64).reshape(-1, k)
+    level, unknown = [1.0] * k, [None] * k
+    rows = [level if one.ranks is None else one.ranks if len(one.ranks) == k else unknown for one in some]
+    return np.array(rows, dtype=np.float64).reshape(-1, k)  # None becomes NaN
 
 
 def _ranked(some: list[Said], k: int, order: dict[int, int], judges: dict[str, int], panel: Panel) -> Ints:
@@ -124,12 +122,12 @@ def _ranked(some: list[Said], k: int, order: dict[int, int], judges: dict[str, i
     return np.concatenate(rows)
 
 
-def _length_table(tasks: Iterable[int], k: int, panel: Panel) -> Floats:
+def _length_table(tasks: list[int], k: int, panel: Panel) -> Floats:
+    """(judgments, k): the lengths of the outputs, NaN where one is not known."""
     unknown: list[int | None] = [None] * k
-    rows = [panel.lengths.get(task, unknown) for task in tasks]
-    return np.array([[np.nan if n is None else n for n in row] for row in rows], dtype=np.float64).reshape(
-        -1, k
-    )
+    several, which = np.unique(np.array(tasks, dtype=np.int64), return_inverse=True)
+    rows = [panel.lengths.get(task, unknown) for task in several.tolist()]
+    return np.array(rows, dtype=np.float64).reshape(-1, k)[which]
 
 
 def _sizes(panel: Panel) -> dict[int, int]:

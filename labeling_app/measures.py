@@ -7,8 +7,9 @@ draw whole tasks, since pairs of one task hang together (alignment/stats/reliabi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,13 +93,10 @@ def agreement(panel: Panel, found: Comparisons) -> Agreement:
 def with_others(found: Comparisons) -> dict[str, Interval]:
     """Of each judge, the share of verdicts that are those of another judge of the same pair of outputs."""
     task, a, b, said_a, said_b = meetings(found)
-    shares = {}
-    for judge, name in enumerate(found.names):
-        mine = (a == judge) | (b == judge)
-        share = _share(task[mine], said_a[mine] == said_b[mine])
-        if share is not None:
-            shares[name] = share
-    return shares
+    tasks, same = np.tile(task, 2), np.tile(said_a == said_b, 2)  # each meeting counts for both
+    each = zip(found.names, _of_each(np.concatenate([a, b]), len(found.names)), strict=True)
+    shares = {name: _share(tasks[mine], same[mine]) for name, mine in each}
+    return {name: share for name, share in shares.items() if share is not None}
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,9 @@ class Leaning:
 
 def leanings(found: Comparisons) -> list[Leaning]:
     """All judges together, then each one by name."""
-    everyone = np.ones(len(found.said), dtype=bool)
-    each = [(name, found.judge == judge) for judge, name in enumerate(found.names)]
-    return [_leaning(found, name, mine) for name, mine in [(None, everyone), *each]]
+    each = zip(found.names, _of_each(found.judge, len(found.names)), strict=True)
+    everything = np.arange(len(found.said))
+    return [_leaning(found, name, mine) for name, mine in [(None, everything), *each]]
 
 
 def first_places(panel: Panel) -> tuple[int, list[Interval]]:
@@ -240,17 +238,16 @@ def _alpha_of_scales(panel: Panel) -> dict[str, Interval]:
     return found
 
 
-def _ordinal(some: list[Said], values: list[Iterable[float | None]]) -> Interval | None:
-    cells = [
-        (one.task * 8 + at, value)
-        for one, row in zip(some, values, strict=True)
-        for at, value in enumerate(row)
-        if value is not None
-    ]
-    if not cells:
+def _ordinal(some: list[Said], values: list[Sequence[float | None]]) -> Interval | None:
+    sizes = np.array([len(row) for row in values], dtype=np.int64)
+    stated = np.array(list(chain.from_iterable(values)), dtype=np.float64)  # None becomes NaN
+    output = np.arange(len(stated)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    cell = np.repeat(np.array([one.task for one in some], dtype=np.int64), sizes) * 8 + output
+    known = ~np.isnan(stated)
+    if not known.any():
         return None
-    keys, unit = np.unique([key for key, _ in cells], return_inverse=True)
-    levels, value = np.unique([level for _, level in cells], return_inverse=True)
+    keys, unit = np.unique(cell[known], return_inverse=True)
+    levels, value = np.unique(stated[known], return_inverse=True)
     if len(levels) > 16:  # not a scale of some steps: nothing that ordinal classes could describe
         return None
     tasks, owner = np.unique(keys // 8, return_inverse=True)
@@ -259,13 +256,21 @@ def _ordinal(some: list[Said], values: list[Iterable[float | None]]) -> Interval
     return over_tasks(rows, lambda table: alpha_of(table, "ordinal"), resamples=500)
 
 
-def _leaning(found: Comparisons, name: str | None, mine: NDArray[np.bool_]) -> Leaning:
-    decided = mine & (found.said != TIE)
-    preferred = 1 - 2 * found.said  # 1 the first, -1 the second
-    seen, sized = decided & (found.earlier != 0), decided & (found.longer != 0)
-    earlier = _share(found.task[seen], found.earlier[seen] == preferred[seen])
-    longer = _share(found.task[sized], found.longer[sized] == preferred[sized])
-    return Leaning(name, earlier, longer, _share(found.task[mine], found.said[mine] == TIE))
+def _of_each(judge: Ints, judges: int) -> list[Ints]:
+    """The indices at which each judge stands: sorted once, not looked for once a judge."""
+    ends = np.cumsum(np.bincount(judge, minlength=judges))
+    return np.split(np.argsort(judge, kind="stable"), ends[:-1])
+
+
+def _leaning(found: Comparisons, name: str | None, mine: Ints) -> Leaning:
+    """Of the comparisons with these indices."""
+    task, said, earlier, longer = (x[mine] for x in (found.task, found.said, found.earlier, found.longer))
+    tied = said == TIE
+    preferred = 1 - 2 * said  # 1 the first, -1 the second
+    seen, sized = ~tied & (earlier != 0), ~tied & (longer != 0)
+    higher = _share(task[seen], earlier[seen] == preferred[seen])
+    lengthy = _share(task[sized], longer[sized] == preferred[sized])
+    return Leaning(name, higher, lengthy, _share(task, tied))
 
 
 def _share(task: Ints, hit: NDArray[np.bool_]) -> Interval | None:

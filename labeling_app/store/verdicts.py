@@ -94,7 +94,7 @@ def _made_here(connection: Connection, project_id: int) -> list[Said]:
     decode = msgspec.json.decode
     return [
         Said(task, who, ranks and decode(ranks), bad, order and decode(order), ratings and decode(ratings))
-        for task, who, ranks, bad, order, ratings in connection.execute(wanted)
+        for task, who, ranks, bad, order, ratings in connection.execute(wanted).all()
     ]
 
 
@@ -138,6 +138,6 @@ def _lengths(connection: Connection, project_id: int) -> dict[int, list[int | No
         .order_by(completions.c.task_id, completions.c.ordinal)
     )
     found: dict[int, list[int | None]] = {}
-    for task, length, is_null in connection.execute(wanted):
+    for task, length, is_null in connection.execute(wanted).all():
         found.setdefault(task, []).append(None if is_null or length is None else length)
     return found
