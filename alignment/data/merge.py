@@ -49,6 +49,7 @@ class Merged:
         """Add one record; if its id is known, unite it with what is there.
 
         `same_id` and `same_content` count why: its own id, or for want of one its prompt and completions.
+        Under one id with these different nothing is united: that is a conflict, and counted in neither.
         Raises UserError where there is no room on the disk.
         """
         self.read += 1
@@ -61,10 +62,9 @@ class Merged:
             )
             if new.rowcount:
                 self._rows += 1
-            else:
+            elif self._unite(record, line):
                 self.same_id += named
                 self.same_content += not named
-                self._unite(record, line)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
                 raise
@@ -73,10 +73,10 @@ class Merged:
                 f"{self.read - 1:,} rows; set TMPDIR to a folder with more room"
             ) from None
 
-    def _unite(self, record: Record, line: bytes) -> None:
+    def _unite(self, record: Record, line: bytes) -> bool:
         (known,) = self._run("SELECT line FROM records WHERE id = ?", record.id).fetchone()
         if known == line:
-            return
+            return True
         found: list[Conflict] = []
         both = encode_record(united(_decode(known), record, found))
         if both != known:
@@ -84,6 +84,7 @@ class Merged:
         for conflict in found:
             self.conflict_fields[conflict.field] += 1
             self._run("INSERT INTO conflicts VALUES (?)", msgspec.json.encode(conflict))
+        return all(conflict.field not in ("prompt", "completions") for conflict in found)
 
     def _run(self, statement: str, *values: str | bytes | None) -> sqlite3.Cursor:
         return self._database.execute(statement, values)

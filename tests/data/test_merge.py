@@ -193,5 +193,7 @@ def test_an_empty_field_is_filled_and_never_emptied() -> None:
 def test_why_records_are_united_is_counted() -> None:
     bare = Record([Message("user", "q")], completions=[Completion(content="a")])
     named = msgspec.structs.replace(bare, id="x")
-    merged = merge([bare, bare, named, named, named])
+    another = msgspec.structs.replace(named, prompt=[Message("user", "another")])
+    merged = merge([bare, bare, named, named, named, another])
     assert (len(merged), merged.same_content, merged.same_id) == (2, 1, 2)
+    assert merged.conflict_fields == {"prompt": 1}
