@@ -5,8 +5,9 @@
 Runs benchmarks/ppo_speed.py's setting of ours (512 prompts, graph engine, compiled layers) for three batches,
 and watches the third: the passes that measure the rollout, and the micro-batches of one optimiser step. A GPU
 that is busy for much less than the time that passes waits for the CPU to launch: larger micro-batches help
-then, fewer or faster kernels where it is busy. key=value are settings of the stage. On a CPU: --model tiny
---batch 8 --new-tokens 8 --prompt-characters 60 --micro 4
+then, fewer or faster kernels where it is busy. `--whole` tries what launches least: the backbones compiled
+as a whole, which takes minutes. key=value are settings of the stage. On a CPU: --model tiny --batch 8
+--new-tokens 8 --prompt-characters 60 --micro 4
 """
 
 from __future__ import annotations
@@ -67,6 +68,17 @@ def watch(batch: int) -> None:
     trainer.PPOTrainer.training_step = stepped  # type: ignore[method-assign]
 
 
+def compile_backbones(model: Any) -> None:
+    """In place of packed.compile_layers: all layers of actor and critic, or of a reference, in one graph."""
+    from alignment.ppo.critic import unwrap
+
+    backbones = [unwrap(model).base_model]
+    if hasattr(model, "critic"):
+        backbones.append(model.critic.backbone)
+    for backbone in backbones:
+        backbone.compile(dynamic=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,12 +90,17 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--prompt-characters", type=int, default=600)
     parser.add_argument("--micro", type=int, default=128)
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("set", nargs="*", help="key=value, of the stage")
     arguments = parser.parse_args()
     arguments.model = side.model_folder(arguments.model)
     arguments.batches = 3
     ppo_speed.prepare(arguments)
     watch(batch=2)
+    if arguments.whole:
+        from alignment.ppo import trainer
+
+        trainer.compile_layers = compile_backbones
     settings = {"trainer.rollout_engine": "graph", "trainer.torch_compile": True, "model.dtype": "float32"}
     told = {"micro": arguments.micro, "set": settings}
     ppo_speed.ours(arguments, told, arguments.work)
