@@ -45,7 +45,7 @@ def decode_logged(line: bytes, where: str) -> Logged:
             raise UserError(f"{where}: {SHAPE}")
         turns, answer = messages[:-1], messages[-1].get("content")
     elif row.get("completions"):
-        first = row["completions"][0]
+        first = row["completions"][0] if isinstance(row["completions"], list) else None
         answer = first.get("content") if isinstance(first, dict) else first
     else:
         answer = next((row[key] for key in ANSWERS if key in row), None)

@@ -1,6 +1,6 @@
 """A log of production against what was evaluated: do people ask what we tested, and is it answered alike?
 
-Lengths, refusals and scores are compared over every row of the log, topics over a sample of it drawn by lot.
+Lengths, refusals and scores are compared over every row of the log, topics over a sample of it drawn by lot, each different prompt once.
 What is said to differ does so with all tests together erring in 5% (Bonferroni). Rows with the same prompt
 are not independent: intervals resample prompts.
 """
@@ -35,7 +35,7 @@ FIGURES = 6  # that may be compared: two topics, two lengths, refusals, scores
 READ = 2_000  # characters of a text in which its topic is looked for
 NAMED = 12  # words that are named as commoner on one side
 FEW = 100  # different prompts, below which bootstrap intervals are too narrow to lean on
-LEAST = 20  # prompts, or rows of the log, below which nothing is compared
+LEAST = 20  # different prompts, below which nothing is compared: an interval draws whole prompts
 
 Score = Callable[[list[list[dict[str, Any]]], list[str]], list[float]]
 
@@ -85,9 +85,11 @@ def compare_log(
     name = model if model is not None else next(iter(run.comparisons.values())).a
     tested = _evaluated(run, name, seed)
     log = _logged(paths, seed)
-    few = min(len(tested.groups), len(log.groups))
+    few = min(len(set(side.groups)) for side in (tested, log))
     if few < LEAST:
-        raise UserError(f"{few} rows are too few to compare: the log and the evaluation need {LEAST} each")
+        raise UserError(
+            f"{few} different prompts are too few to compare: the log and the evaluation need {LEAST} each"
+        )
     what = _scores(tested, log, score)
     level = 1.0 - 0.05 / FIGURES
     figures = {
@@ -96,9 +98,11 @@ def compare_log(
     }
     if what is not None:
         figures["score"] = _figure(*what, level, seed)
+    # The test of topics deals texts out by lot, so each prompt may come once: its rows are not independent.
+    apart = [list({row.prompt: row for row in side.sample}.values()) for side in (tested, log)]
     topics = {
-        "prompts": _topic([r.prompt for r in tested.sample], [r.prompt for r in log.sample], seed),
-        "answers": _topic([r.completion for r in tested.sample], [r.completion for r in log.sample], seed),
+        "prompts": _topic(*([row.prompt for row in rows] for rows in apart), seed),
+        "answers": _topic(*([row.completion for row in rows] for rows in apart), seed),
     }
     return {
         "format": FORMAT,

@@ -333,6 +333,8 @@ def test_rows_of_a_log_in_every_shape_and_mistakes_by_their_line(tmp_path: Path)
         '{"messages": [{"role": "user", "content": "Hi"}]}',
         '{"prompt": 3, "completion": "x"}',
         '{"prompt": "Hi", "completion": "x", "score": "good"}',
+        '{"prompt": "Hi", "completions": "Hello"}',
+        '{"prompt": "Hi", "completions": {"content": "Hello"}}',
         "[1]",
         "{",
     ):
@@ -346,6 +348,28 @@ def test_rows_of_a_log_in_every_shape_and_mistakes_by_their_line(tmp_path: Path)
         run("drift-log", str(stored), str(write_log(tmp_path / "b.jsonl", 0)), "--model", "ppo")
     with pytest.raises(UserError, match="too few to compare"):
         run("drift-log", str(stored), str(write_log(tmp_path / "few.jsonl", 0, n=5)))
+    one = '{"prompt": "ping", "completion": "pong"}\n' * 500  # one prompt, whose interval had no width
+    (tmp_path / "one.jsonl").write_text(one)
+    with pytest.raises(UserError, match="1 different prompts are too few"):
+        run("drift-log", str(stored), str(tmp_path / "one.jsonl"))
+
+
+def test_prompts_that_come_again_and_again_are_no_other_topic(tmp_path: Path) -> None:
+    """The log asks a third of what the evaluation asked, each prompt some ten times: rows are no texts apart."""
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(300)]
+    texts = [" ".join(rng.choice(words, 12)) for _ in range(360)]
+    stored = write_run(tmp_path / "run", {"reward": won(0.6, n=240)})
+    records = [json.loads(line) for line in (stored / "completions.jsonl").read_text().splitlines()]
+    for record, text in zip(records, texts, strict=False):
+        record["prompt"][0]["content"] = text
+    (stored / "completions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    rows = [{"prompt": texts[240 + i], "completion": "So."} for i in rng.integers(0, 120, 1_200)]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = compare_log(read_stored(stored), [log])
+    assert not result["topics"]["prompts"]["differs"]
+    assert result["topics"]["prompts"]["sampled"] == 120
 
 
 def test_both_pages_on_a_phone_for_readers_with_aids_and_with_hostile_texts(
