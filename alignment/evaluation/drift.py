@@ -24,7 +24,7 @@ from alignment.data.refusals import is_refusal
 from alignment.errors import UserError
 from alignment.evaluation.standings import differences, mean_by_prompt, shared_pairs
 from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts
-from alignment.stats import Interval, clopper_pearson, paired_difference
+from alignment.stats import Interval, paired_difference, wider_for_few
 
 if TYPE_CHECKING:
     from alignment.evaluation.probe_rows import Measured
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 WORSE = 3  # the exit code of `alignkit evaluate drift`
 FEW = 100  # prompts, below which bootstrap intervals are too narrow to lean on
-FEW_CHANGED = 10  # items that changed, below which the bootstrap has too little to draw from
 LEAST = 20  # prompts, below which nothing is decided
 
 ByPrompt = dict[str, float]
@@ -236,7 +235,7 @@ def _of_probes(
     shares, other = [], []
     for probe, (old, name) in product(sorted(runs[0].keys() & runs[1].keys()), tested):
         sides = [_by_item(run[probe], one) for run, one in zip(runs, (old, name), strict=True)]
-        for what in sides[0].keys() & sides[1].keys():
+        for what in (one for one in sides[0] if one in sides[1]):  # in an order that stays
             found = Paired(f"{name}, {probe}: {what}", "probe", None, sides[0][what], sides[1][what])
             if found.before.keys().isdisjoint(found.after):
                 continue
@@ -283,20 +282,10 @@ def _figure(one: Paired, level: float, seed: int) -> dict[str, Any]:
 
 
 def _cautious(change: dict[str, Any], one: Paired, level: float) -> dict[str, Any]:
-    """The interval of a difference of shares, wider where next to nothing changed.
-
-    The bootstrap can only draw what it has seen: with no item that got worse it ends at 0, with twenty items
-    as with a thousand. Below FEW_CHANGED the interval reaches at least as far as if every item that may get
-    worse, by Clopper-Pearson's bound on their share, got worse by all of it; and likewise for better.
-    """
+    """The interval of a difference of shares, wider where next to nothing changed."""
     differences = np.array([one.after[key] - one.before[key] for key in one.before.keys() & one.after.keys()])
     worse, better = int((differences < -1e-9).sum()), int((differences > 1e-9).sum())
-    if worse + better >= FEW_CHANGED:
-        return change
-    n = len(differences)
-    low = min(change["low"], -clopper_pearson(worse, n, level=level).high)
-    high = max(change["high"], clopper_pearson(better, n, level=level).high)
-    return {**change, "low": low, "high": high}
+    return wider_for_few(Interval(**change), worse, better, level=level)._asdict()
 
 
 def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> dict[str, Any]:

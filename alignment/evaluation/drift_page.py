@@ -122,8 +122,8 @@ def log_page(result: dict[str, Any]) -> Page:
         )
         page.text(
             "The Jensen-Shannon divergence of the words and pairs of words (0: the same, 1: nothing in "
-            f"common), each counted once a text, over a sample of {sampled:,} different prompts of the log; by "
-            "chance alone: what it is on average when the same texts are dealt out by lot."
+            f"common), each counted once a text, over a sample of {sampled:,} different prompts of the log; "
+            "by chance alone: what it is on average when the same texts are dealt out by lot."
         )
     places = {"more_in_log": "the log", "more_in_evaluation": "the evaluation"}
     said = [

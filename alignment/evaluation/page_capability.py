@@ -71,8 +71,9 @@ def _probes(page: Page, probes: dict[str, Any]) -> None:
                 "line is a loss.",
             )
     page.text(
-        "Every model had the same items, and a change is measured item by item. Intervals are percentile "
-        "bootstrap intervals over items (10,000 resamples); p is of the exact sign test of the items that "
+        "Every model had the same items, and a change is measured item by item. Intervals of shares are "
+        "Clopper-Pearson's, of the rest and of changes percentile bootstrap intervals over items (10,000 "
+        "resamples), wider where fewer than ten items changed; p is of the exact sign test of the items that "
         "got better against those that got worse (McNemar's, where an item is right or wrong), with Holm's "
         "correction over all probes and comparisons. Smallest loss seen: the true loss that so many items "
         "show with 80% chance; a smaller one may well have gone unseen."

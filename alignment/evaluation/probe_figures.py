@@ -17,11 +17,13 @@ from alignment.evaluation.matching import RULES, token_f1
 from alignment.evaluation.probe_rows import Measured, Row
 from alignment.stats import (
     bootstrap_interval,
+    clopper_pearson,
     holm,
     ratio_interval,
     sign_test,
     smallest_change,
     smallest_share_change,
+    wider_for_few,
 )
 
 Floats = NDArray[np.float64]
@@ -121,7 +123,12 @@ def _model(settings: Mapping[str, Any], rows: Sequence[Row], seed: int) -> dict[
         low, high = (None, None) if error is None else (value - Z * error, value + Z * error)
         return {"value": value, "low": low, "high": high, "n": n}
     scores = scores_of(settings, rows)
-    found: dict[str, Any] = _interval(scores.parts, scores.wholes, seed)._asdict()
+    right = int(scores.parts.sum())
+    found: dict[str, Any] = (
+        clopper_pearson(right, len(rows))  # which has a width where none or all are right, too
+        if _is_share(settings, scores.parts)
+        else _interval(scores.parts, scores.wholes, seed)
+    )._asdict()
     if settings["kind"] == "perplexity":
         size = sum(row["bytes"] for row in rows)
         found |= {
@@ -159,10 +166,12 @@ def _change(
     parts = mine.parts - other.parts
     interval = _interval(parts, mine.wholes, seed)
     worsened, bettered = int((worse * parts > 1e-12).sum()), int((worse * parts < -1e-12).sum())
-    binary = np.isin(np.concatenate([mine.parts, other.parts]), (0.0, 1.0)).all()
+    share = _is_share(settings, mine.parts) and _is_share(settings, other.parts)
+    if share:
+        interval = wider_for_few(interval, int((parts < 0).sum()), int((parts > 0).sum()))
     smallest = (
         smallest_share_change(len(parts), (worsened + bettered) / len(parts))
-        if binary and settings["kind"] != "perplexity"
+        if share
         else smallest_change(parts, mine.wholes)
         if len(parts) > 1
         else None
@@ -251,8 +260,9 @@ def _sentence(name: str, change: Mapping[str, Any], probe: Mapping[str, Any], te
     moved += f" (95% interval {figure(near)} to {figure(far)}; {', '.join(basis)})"
     if not change["forgotten"]:
         return f"{a} is better than {b}: {moved}."
-    chance = "" if change["p_holm"] < 0.05 else " After the correction it may be chance."
-    return f"{a} has forgotten what {b} knows: {moved}.{chance}"
+    if change["p_holm"] >= 0.05:
+        return f"{a} may have forgotten what {b} knows, but that may be chance: {moved}."
+    return f"{a} has forgotten what {b} knows: {moved}."
 
 
 def _matched(a: Scores, b: Scores) -> tuple[Scores, Scores]:
@@ -282,6 +292,11 @@ def _interval(parts: Floats, wholes: Floats, seed: int) -> Any:
     if (wholes == 1.0).all():
         return bootstrap_interval(parts, seed=seed)
     return ratio_interval(parts, wholes, seed=seed)
+
+
+def _is_share(settings: Mapping[str, Any], parts: Floats) -> bool:
+    """Whether the figure is a share of items: each is right or wrong."""
+    return settings["kind"] != "perplexity" and bool(np.isin(parts, (0.0, 1.0)).all())
 
 
 def _is_worse(low: float, high: float, worse: float) -> bool:

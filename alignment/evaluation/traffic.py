@@ -1,8 +1,8 @@
 """A log of production against what was evaluated: do people ask what we tested, and is it answered alike?
 
-Lengths, refusals and scores are compared over every row of the log, topics over a sample of it drawn by lot, each different prompt once.
-What is said to differ does so with all tests together erring in 5% (Bonferroni). Rows with the same prompt
-are not independent: intervals resample prompts.
+Lengths, refusals and scores are compared over every row of the log, topics over a sample of it drawn by lot,
+each different prompt once. What is said to differ does so with all tests together erring in 5% (Bonferroni).
+Rows with the same prompt are not independent: intervals resample prompts.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from alignment.stats.alpaca_eval import HeadToHead, head_to_head
 from alignment.stats.bradley_terry import Crowd, bradley_terry, crowd_bradley_terry, win_matrix
 from alignment.stats.dawid_skene import DawidSkene, dawid_skene
 from alignment.stats.divergence import Divergence, divergence_test, jensen_shannon
-from alignment.stats.exact import clopper_pearson, exact_win_rate
+from alignment.stats.exact import clopper_pearson, exact_win_rate, wider_for_few
 from alignment.stats.intervals import (
     Interval,
     WinRate,
@@ -80,6 +80,7 @@ __all__ = [
     "smallest_change",
     "smallest_rate",
     "smallest_share_change",
+    "wider_for_few",
     "win_matrix",
     "win_rate",
 ]

@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc, betaincinv, gammaln, xlog1py, xlogy
 
 from alignment.stats.intervals import Interval, WinRate, group_sums
+from alignment.stats.tests import sign_test
+
+FEW_CHANGED = 10  # items that changed, below which the bootstrap has too little to draw from
 
 # The chance given to the share of ties lying outside its own interval, taken from the 5%.
 _NUISANCE = 0.001
@@ -31,6 +34,28 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
     low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
     high = float(betaincinv(k + 1, n - k, 1.0 - tail)) if k < n else 1.0
     return Interval(k / n, low, high, int(n))
+
+
+def wider_for_few(
+    change: Interval, falls: int, rises: int, *, level: float = 0.95, span: float = 1.0
+) -> Interval:
+    """The bootstrap interval of a paired change over its n items, wider where few of them changed.
+
+    falls, rises: the items that changed down and up, each by `span` at most. The bootstrap can only draw what
+    it has seen: with no item that fell it ends at 0, with twenty items as with a thousand, and with four that
+    fell it leaves 0 out, which the exact test does not. Below FEW_CHANGED the interval reaches at least as
+    far as if all items that may fall, by Clopper-Pearson's bound on their share, fell by `span`, and likewise
+    for those that may rise; but an end stays where the exact sign test rules out a change that way.
+    """
+    if falls + rises >= FEW_CHANGED:
+        return change
+    decided = sign_test(rises, falls) <= 1.0 - level
+    low, high = change.low, change.high
+    if not (decided and rises > falls):
+        low = min(low, -span * clopper_pearson(falls, change.n, level=level).high)
+    if not (decided and falls > rises):
+        high = max(high, span * clopper_pearson(rises, change.n, level=level).high)
+    return change._replace(low=low, high=high)
 
 
 def exact_win_rate(

@@ -203,6 +203,9 @@ def test_probes_decide_too_whichever_way_is_better(tmp_path: Path) -> None:
             for i in range(50)
         ]
         write_probe(run_, "arc", chosen if run_ == runs[0] else chosen[:30], kind="choices", by_length=True)
+        tasks = {"mc1": {"true": [0], "false": [1]}, "mc2": {"true": [0], "false": [1]}}
+        truths = [{"item": str(i), "log_probs": [-1, -2], **tasks} for i in range(50)]
+        write_probe(run_, "tq", truths, kind="truthfulqa")
         read = [{"item": "d", "log_prob": -20.0 * (1 + right), "tokens": 10, "bytes": 50, "windows": 1}]
         write_probe(run_, "wiki", read, kind="perplexity")
         write_probe(run_, "other", [{"item": "1", "score": 1.0}], kind="lm_eval", metric="acc")
@@ -214,7 +217,8 @@ def test_probes_decide_too_whichever_way_is_better(tmp_path: Path) -> None:
     )
     assert (harmless["before"], harmless["after"], harmless["state"]) == (0.95, pytest.approx(0.4), "worse")
     assert (right_ones["difference"]["value"], right_ones["difference"]["n"]) == (-1.0, 30)
-    assert len(figures) == 3
+    assert len(figures) == 5
+    assert [what[9:13] for what in figures if "tq" in what] == ["the ", "prob"]  # the same in every process
     assert result["verdict"]["exit_code"] == 3
     (perplexity,) = [f for f in result["beside"] if f["kind"] == "perplexity"]
     assert perplexity["difference"]["value"] == pytest.approx(2.0)
@@ -355,7 +359,7 @@ def test_rows_of_a_log_in_every_shape_and_mistakes_by_their_line(tmp_path: Path)
 
 
 def test_prompts_that_come_again_and_again_are_no_other_topic(tmp_path: Path) -> None:
-    """The log asks a third of what the evaluation asked, each prompt some ten times: rows are no texts apart."""
+    """The log asks each of its prompts some ten times: its rows are not independent."""
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(300)]
     texts = [" ".join(rng.choice(words, 12)) for _ in range(360)]

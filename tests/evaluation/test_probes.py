@@ -271,6 +271,31 @@ def test_a_loss_is_called_forgotten_with_mcnemars_p() -> None:
     assert "old is better than new" in turned["text"]
 
 
+def test_nothing_seen_is_not_nothing_there_and_few_losses_are_not_forgetting() -> None:
+    none = [0] * 60
+    probe = probe_report(measured(new=none, old=none), [("new", "old")])["quiz"]
+    assert (probe["models"]["new"]["low"], probe["models"]["new"]["high"]) == pytest.approx(
+        (0.0, 0.0596), abs=1e-4
+    )
+    assert "95% interval −6.0 to +6.0" in probe["pairs"]["new_vs_old"]["text"]
+    four = probe_report(measured(new=[0] * 4 + [1] * 56, old=[1] * 60), [("new", "old")])["quiz"]
+    assert four["pairs"]["new_vs_old"]["p"] == pytest.approx(0.125)
+    assert not four["pairs"]["new_vs_old"]["forgotten"]
+    six = probe_report(measured(new=[0] * 6 + [1] * 54, old=[1] * 60), [("new", "old")])["quiz"]
+    assert six["pairs"]["new_vs_old"]["forgotten"]  # as the exact test says
+
+
+def test_a_loss_that_the_correction_leaves_to_chance_is_said_so_first() -> None:
+    old, new = [1] * 60, [0] * 6 + [1] * 54
+    names = {f"m{i}": old for i in range(4)}
+    report = probe_report(
+        measured(new=new, **names), [("new", "m0"), ("m1", "m0"), ("m2", "m0"), ("m3", "m0")]
+    )
+    change = report["quiz"]["pairs"]["new_vs_m0"]
+    assert change["p_holm"] == pytest.approx(4 * 2 / 64)
+    assert change["text"].startswith("new may have forgotten what m0 knows, but that may be chance: ")
+
+
 def test_without_a_change_the_smallest_loss_that_would_have_shown_is_told() -> None:
     same = [1] * 40 + [0] * 40
     report = probe_report(measured(new=same, old=same), [("new", "old")])

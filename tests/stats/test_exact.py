@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from alignment.stats import clopper_pearson, exact_win_rate, win_rate
+from alignment.stats import (
+    Interval,
+    bootstrap_interval,
+    clopper_pearson,
+    exact_win_rate,
+    wider_for_few,
+    win_rate,
+)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (3, 10), (140, 200), (1, 1_000)])
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_clopper_pearson_against_scipy(k: int, n: int, level: float) -> None:
-    from scipy.stats import binomtest
-
     theirs = binomtest(k, n).proportion_ci(confidence_level=level, method="exact")
     assert [*clopper_pearson(k, n, level=level)] == pytest.approx(
         [k / n, theirs.low, theirs.high, n], abs=1e-9
@@ -80,3 +86,28 @@ def test_bad_outcomes_are_refused() -> None:
             exact_win_rate(bad)
     with pytest.raises(ValueError, match="need"):
         clopper_pearson(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("falls", "rises", "holds_zero"), [(4, 0, True), (6, 0, False), (0, 6, False), (7, 2, True)]
+)
+def test_few_changes_are_told_as_the_exact_test_tells_them(falls: int, rises: int, holds_zero: bool) -> None:
+    changes = np.array([-1.0] * falls + [1.0] * rises + [0.0] * (60 - falls - rises))
+    found = wider_for_few(bootstrap_interval(changes), falls, rises)
+    assert (found.low <= 0.0 <= found.high) == holds_zero == (binomtest(falls, falls + rises).pvalue > 0.05)
+    many = bootstrap_interval(np.repeat(changes, 10))
+    assert wider_for_few(many, 10 * falls, 10 * rises) == many
+
+
+def test_a_change_of_few_items_is_covered() -> None:
+    """60 items, each falling with 6%: the bootstrap alone misses that too often."""
+    rng = np.random.default_rng(0)
+    held = plain = 0
+    for _ in range(200):
+        changes = rng.choice([-1.0, 0.0, 1.0], 60, p=[0.06, 0.94, 0.0])
+        low, high = bootstrap_interval(changes, resamples=2_000)[1:3]
+        plain += low <= -0.06 <= high
+        change = Interval(float(changes.mean()), low, high, 60)
+        found = wider_for_few(change, int((changes < 0).sum()), int((changes > 0).sum()))
+        held += found.low <= -0.06 <= found.high
+    assert held >= 190 > plain
