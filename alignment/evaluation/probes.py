@@ -138,7 +138,9 @@ def probe_elsewhere(probes: Sequence[Probe], config: Config, folder: Path) -> No
             if is_file(path):
                 earlier = Path(path).parent / "probes" / probe.name
                 if (earlier / f"{name}.jsonl").is_file() and _same(earlier / SETTINGS, probe):
-                    write_rows(file, read_rows(earlier / f"{name}.jsonl"))
+                    rows = read_rows(earlier / f"{name}.jsonl")
+                    if _items(rows) == [item.id for item in probe.items]:
+                        write_rows(file, rows)
             elif is_endpoint(path) and probe.section.kind in WRITTEN:
                 with Steps(f"{name}: {probe.name}", len(probe.items)) as steps:
                     answers = asked_answers(
@@ -263,12 +265,16 @@ def _is_done(file: Path, probe: Probe) -> bool:
     """Whether the file holds the rows of this probe. Raises UserError where it holds those of other items."""
     if not file.exists():
         return False
-    if [row["item"] for row in read_rows(file)] != [item.id for item in probe.items]:
+    if _items(read_rows(file)) != [item.id for item in probe.items]:
         raise UserError(
             f"{file} was measured on other items than {', '.join(probe.section.files)} has now: put the "
             "files back, or start anew with --overwrite"
         )
     return True
+
+
+def _items(rows: Sequence[Row]) -> list[str]:
+    return [row["item"] for row in rows]
 
 
 def _same(settings: Path, probe: Probe) -> bool:

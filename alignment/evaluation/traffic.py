@@ -99,10 +99,10 @@ def compare_log(
     if what is not None:
         figures["score"] = _figure(*what, level, seed)
     # The test of topics deals texts out by lot, so each prompt may come once: its rows are not independent.
-    apart = [list({row.prompt: row for row in side.sample}.values()) for side in (tested, log)]
+    tests, logs = (list({row.prompt: row for row in side.sample}.values()) for side in (tested, log))
     topics = {
-        "prompts": _topic(*([row.prompt for row in rows] for rows in apart), seed),
-        "answers": _topic(*([row.completion for row in rows] for rows in apart), seed),
+        "prompts": _topic([row.prompt for row in tests], [row.prompt for row in logs], seed),
+        "answers": _topic([row.completion for row in tests], [row.completion for row in logs], seed),
     }
     return {
         "format": FORMAT,

@@ -165,6 +165,11 @@ def test_stored_completions_bring_their_probes_along(
     other["probes"]["cats"]["by_length"] = False  # other settings: the earlier rows do not answer this
     result = stage.run(stage.Config.model_validate(other))
     assert result["metrics"]["probes"]["cats"]["models"] == {}
+    changed = config(tmp_path / "changed", **files).model_dump()
+    rows = [{"question": f"{i} hen", "choices": ["sat", "ran"], "answer": 0} for i in range(10)]  # as many
+    changed["probes"]["cats"]["files"] = [write_lines(tmp_path / "changed.jsonl", rows)]
+    result = stage.run(stage.Config.model_validate(changed))
+    assert result["metrics"]["probes"]["cats"]["models"] == {}
 
 
 def test_an_evaluation_goes_on_behind_the_last_finished_probe(
