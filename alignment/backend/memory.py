@@ -14,6 +14,7 @@ from typing import Any
 from alignment.backend.config import ModelSection, StageConfig
 from alignment.backend.models import (
     is_adapter,
+    is_policy_adapter,
     peft_config,
     plain_base,
     read_config,
@@ -163,7 +164,7 @@ def model_sizes(section: ModelSection, scalar: bool = False) -> Sizes:
     parameters = sum(p.numel() for p in model.parameters())
     trained, adapted = parameters, 0
     lora = peft_config(section, "SEQ_CLS" if scalar else "CAUSAL_LM")
-    if lora is None and is_adapter(folder):
+    if lora is None and is_adapter(folder) and not (scalar and is_policy_adapter(folder)):
         from peft import PeftConfig
 
         lora = PeftConfig.from_pretrained(folder)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from alignment.backend.config import ModelSection
 
+SCORES = "AutoModelForSequenceClassification"
 TINY = Path(__file__).resolve().parents[1] / "assets" / "tiny"
 
 
@@ -54,6 +55,11 @@ def resolve_model_path(path: str) -> str:
 def is_adapter(path: str) -> bool:
     """True for a resolved path that is a folder with an adapter."""
     return (Path(path) / "adapter_config.json").is_file()
+
+
+def is_policy_adapter(folder: str) -> bool:
+    """True for an adapter of a language model: a reward model starts from it merged into its base."""
+    return is_adapter(folder) and _adapter_config(folder).get("task_type") == "CAUSAL_LM"
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -112,9 +118,10 @@ def load_reward_model(
 ) -> PreTrainedModel:
     """A sequence-score model with one output, which reads its score at the last attended token.
 
-    An ensemble of heads has an output a member; `members` asks for a new one. From a
-    language model a new head is drawn, N(0, 1/(d+1)) (Stiennon et al., arXiv 2009.01325), with its own
-    generator. A model that is not trainable must bring its head: a language model then raises UserError.
+    An ensemble of heads has an output a member; `members` asks for a new one. An adapter of a language model
+    is merged into its base. From a language model a new head is drawn, N(0, 1/(d+1)) (Stiennon et al., arXiv
+    2009.01325), with its own generator. A model that is not trainable must bring its head: a language
+    model then raises UserError.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -230,19 +237,20 @@ def export_model(src: str, dst: str | Path, overwrite: bool = False) -> str:
 def _load(auto: Any, section: ModelSection, trainable: bool, device: Any, **extra: Any) -> Any:
     """The model of a section through `auto.from_pretrained`, dtype and quantisation settled."""
     folder = resolve_model_path(section.path)
-    whole = trainable and section.lora is None and not is_adapter(folder)
+    to_score = auto.__name__ == SCORES and is_policy_adapter(folder)
+    whole = trainable and section.lora is None and (to_score or not is_adapter(folder))
     options: dict[str, Any] = {"dtype": weights_dtype(section, whole, device), **extra}
     if section.attention is not None:
         options["attn_implementation"] = section.attention
     if section.quantize is not None:
         options |= _quantization(section)
-    if is_adapter(folder) and section.lora is not None:
+    if is_adapter(folder) and (section.lora is not None or to_score):
         if section.quantize is not None:
             raise UserError(
-                f"model.path {section.path} is an adapter, which cannot be merged into quantised weights for "
-                "a new LoRA: run `alignkit export` on it first, or drop model.lora to train it further"
+                f"model.path {section.path} is an adapter, which cannot be merged into quantised weights: "
+                "run `alignkit export` on it first"
             )
-        model = _load_path(auto, folder, **options).merge_and_unload()
+        model = _merged(_load_path(auto, folder, **options))
     else:
         model = _load_path(auto, folder, trainable=trainable, **options)
     # PEFT writes this name into adapter_config.json: the embedded model is found again anywhere.
@@ -253,13 +261,15 @@ def _load(auto: Any, section: ModelSection, trainable: bool, device: Any, **extr
 def _load_path(auto: Any, folder: str, trainable: bool = False, **options: Any) -> Any:
     """A model from a resolved path: plain, or a PeftModel over its base (merged, if an adapter itself)."""
     if is_adapter(folder):
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
 
         base = resolve_model_path(_adapter_config(folder)["base_model_name_or_path"])
-        model = _load_path(auto, base, **options)
-        model = model.merge_and_unload() if is_adapter(base) else model
+        model = _merged(_load_path(auto, base, **options))
+        config = PeftConfig.from_pretrained(folder)
+        if auto.__name__ == SCORES and is_policy_adapter(folder):
+            config.task_type = None  # PEFT would look for what a language model has; the layers are the same
         with _quiet_loading():
-            wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+            wrapped = PeftModel.from_pretrained(model, folder, is_trainable=trainable, config=config)
         model.head_is_new = model.head_is_new and "score" not in (
             _adapter_config(folder)["modules_to_save"] or []
         )
@@ -277,6 +287,15 @@ def _load_path(auto: Any, folder: str, trainable: bool = False, **options: Any) 
     if lost:
         raise UserError(f"the model {folder} lacks {len(lost)} weights ({lost[0]}, …): it is incomplete")
     return model
+
+
+def _merged(model: Any) -> Any:
+    """A model with its adapter in its weights; one without an adapter as it is."""
+    if not hasattr(model, "peft_config"):
+        return model
+    plain = model.merge_and_unload().requires_grad_(True)  # PEFT had frozen the base
+    plain.head_is_new = getattr(plain, "head_is_new", False)
+    return plain
 
 
 @contextmanager

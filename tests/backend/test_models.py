@@ -12,6 +12,7 @@ import torch
 
 from alignment.backend.config import LoraSection, ModelSection
 from alignment.backend.heads import unwrap
+from alignment.backend.memory import model_sizes
 from alignment.backend.models import (
     export_model,
     load_policy,
@@ -70,6 +71,29 @@ def test_reward_head_survives_lora(toy_model: str, tmp_path: Path, dora: bool) -
     from_adapter, from_merged = json.loads(answer.strip().splitlines()[-1])
     assert from_adapter == pytest.approx(here, abs=1e-6)
     assert from_merged == pytest.approx(here, abs=1e-5)
+
+
+def test_reward_model_of_an_adapter_of_a_policy(toy_model: str, tmp_path: Path) -> None:
+    """The old adapter is merged: what an export of it gives; whole and stacked it loads with its scores."""
+    adapter = perturbed_adapter(toy_model, tmp_path / "adapter", task="CAUSAL_LM")
+    plain = load_reward_model(ModelSection(path=adapter), seed=1).eval()
+    flat = load_reward_model(ModelSection(path=export_model(adapter, tmp_path / "flat")), seed=1).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    assert not hasattr(plain, "peft_config")
+    assert torch.allclose(plain(ids).logits, flat(ids).logits, atol=1e-5)
+    untuned = load_reward_model(ModelSection(path=toy_model), seed=1).eval()
+    assert not torch.allclose(plain(ids).logits, untuned(ids).logits, atol=1e-3)
+    assert all(parameter.requires_grad for parameter in plain.parameters())
+    with pytest.raises(UserError, match="not a reward model"):
+        load_scorer(adapter, device="cpu")
+    sizes = model_sizes(ModelSection(path=adapter), scalar=True)
+    assert sizes.trained == sizes.parameters
+    stacked = perturbed_adapter(adapter, tmp_path / "stacked")
+    named = json.loads((Path(stacked) / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == adapter
+    here = load_scorer(stacked, device="cpu").score(PROMPTS, TEXTS)
+    merged = export_model(stacked, tmp_path / "merged")
+    assert load_scorer(merged, device="cpu").score(PROMPTS, TEXTS) == pytest.approx(here, abs=1e-5)
 
 
 def test_adapter_of_a_policy_is_loaded_merged_and_stacked(toy_model: str, tmp_path: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 
 from alignment.backend.batching import LengthGroupedSampler
-from alignment.backend.config import load_config
-from alignment.backend.models import export_model, load_tokenizer
+from alignment.backend.config import ModelSection, load_config
+from alignment.backend.models import export_model, load_policy, load_tokenizer
 from alignment.backend.scoring import load_scorer
 from alignment.data.files import write_records
 from alignment.data.records import Comparison, Completion, Judgment, Message, Record
@@ -93,6 +96,34 @@ def test_lora_and_a_shuffled_control(data: Path, toy_model: str, tmp_path: Path)
     )
     control = stage.run(make_config(data, toy_model, tmp_path / "control", "shuffle_labels=true"))
     assert control["metrics"]["loss"] > 0.6  # about ln 2: there is nothing to learn
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4}])
+def test_a_run_from_an_adapter_of_a_policy_loads_again_in_a_new_process(
+    data: Path, toy_model: str, tmp_path: Path, lora: dict[str, int] | None
+) -> None:
+    model = get_peft_model(
+        load_policy(ModelSection(path=toy_model)),
+        LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
+    model.save_pretrained(tmp_path / "sft")
+    load_tokenizer(toy_model).save_pretrained(tmp_path / "sft")
+    asked = [f"model.lora={json.dumps(lora)}", "trainer.max_steps=2"]
+    result = stage.run(make_config(data, str(tmp_path / "sft"), tmp_path / "run", *asked))
+    assert (Path(result["model"]) / "adapter_config.json").exists() == (lora is not None)
+    prompts, texts = [[{"role": "user", "content": "a story"}]] * 2, ["the hen", "the mat"]
+    here = load_scorer(result["run"], device="cpu").score(prompts, texts)
+    program = (
+        "import json, sys; from alignment.backend.scoring import load_scorer\n"
+        f"print(json.dumps(load_scorer(sys.argv[1], device='cpu').score({prompts!r}, {texts!r})))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, result["run"]], capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(answer.strip().splitlines()[-1]) == pytest.approx(here, abs=1e-6)
 
 
 def test_margin_and_validation_during_training(toy_model: str, tmp_path: Path) -> None:
