@@ -23,11 +23,15 @@ _SYSTEM = ("system", "developer")
 
 
 class Overlap(NamedTuple):
-    """Evaluation row `evaluation` and the words that it shares; `place` is where in the training row."""
+    """Evaluation row `evaluation` and the words that it shares; `place` is where in the training row.
+
+    whole: the training turn holds a whole turn of the evaluation prompt, not a run of its words alone.
+    """
 
     evaluation: str
     shared: str
     place: str
+    whole: bool
 
 
 class Evaluation:
@@ -42,7 +46,8 @@ class Evaluation:
         self.n = n
         self.rows = 0
         self._runs: dict[str, str] = {}  # a run of n words -> the id of the first row that has it
-        self._short: dict[str, str] = {}  # a whole turn of fewer words
+        self._turns: dict[str, str] = {}  # a whole turn, of fewer words too
+        self._lengths: dict[str, set[int]] = {}  # the first run of a turn -> how many words such turns have
         self._vocabulary: set[str] = set()
         for record in records:
             self.rows += 1
@@ -50,29 +55,33 @@ class Evaluation:
                 self._learn(words(turn.content), record_id(record))
 
     def _learn(self, turn: list[str], name: str) -> None:
-        if 0 < len(turn) < self.n:
-            self._short.setdefault(" ".join(turn), name)
-        elif turn:
+        if turn:
+            self._turns.setdefault(" ".join(turn), name)
+        if len(turn) >= self.n:
+            self._lengths.setdefault(" ".join(turn[: self.n]), set()).add(len(turn))
             self._vocabulary.update(turn)
             for at in range(len(turn) - self.n + 1):
                 self._runs.setdefault(" ".join(turn[at : at + self.n]), name)
 
     def overlap(self, record: Record) -> Overlap | None:
-        """The first run of words that the training record shares with an evaluation prompt, else None."""
+        """A prompt of which the record holds a whole turn, else a run of words, or None."""
+        first = None
         for place, turns in [
             ("prompt", record.prompt),
             *((f"completions[{k}]", completion.turns()) for k, completion in enumerate(record.completions)),
         ]:
             for turn in _asked(turns):
-                found = self._find(words(turn.content))
-                if found:
-                    return Overlap(*found, place)
-        return None
+                found = self._find(words(turn.content), place)
+                if found and found.whole:
+                    return found
+                first = first or found
+        return first
 
-    def _find(self, turn: list[str]) -> tuple[str, str] | None:
+    def _find(self, turn: list[str], place: str) -> Overlap | None:
         if len(turn) < self.n:
             whole = " ".join(turn)
-            return (self._short[whole], whole) if whole in self._short else None
+            return Overlap(self._turns[whole], whole, place, True) if whole in self._turns else None
+        first = None
         # Only where n words in a row all occur in the evaluation set is the run itself looked up.
         known = 0
         for at, word in enumerate(turn):
@@ -81,10 +90,15 @@ class Evaluation:
                 continue
             known += 1
             if known >= self.n:
-                run = " ".join(turn[at - self.n + 1 : at + 1])
-                if run in self._runs:
-                    return self._runs[run], run
-        return None
+                start = at - self.n + 1
+                run = " ".join(turn[start : at + 1])
+                for length in self._lengths.get(run, ()):
+                    whole = " ".join(turn[start : start + length])
+                    if whole in self._turns and start + length <= len(turn):
+                        return Overlap(self._turns[whole], run, place, True)
+                if first is None and run in self._runs:
+                    first = Overlap(self._runs[run], run, place, False)
+        return first
 
 
 def words(text: str) -> list[str]:

@@ -38,11 +38,8 @@ def cautions(report: dict[str, Any], config: Config) -> list[str]:
         name = f"{a}_vs_{b}"
         rate = report["win_rate"][name]
         shuffled = controls["shuffled_prompts"].get(name)
-        if shuffled and rate["low"] > 0.5 and shuffled["rate"] >= rate["low"]:
-            found.append(
-                f"{a} beats {b} almost as often ({100 * shuffled['rate']:.0f}%) when answers are judged "
-                "against other prompts: the win may have little to do with what was asked."
-            )
+        if shuffled and rate["low"] > 0.5:
+            found += _left_when_shuffled(a, b, rate, shuffled)
         figures = {**report["statistics"][name], "win_rate": rate}
         found += [told for told in (near_the_end(a, b, figures), by_length(a, b, figures)) if told]
         length = controls["length"][name]
@@ -51,19 +48,7 @@ def cautions(report: dict[str, Any], config: Config) -> list[str]:
                 f"Length may explain the win of {a} over {b}: its answers are {length['value']:.1f} words "
                 f"longer, and the longer answer won {100 * length['longer_won']:.0f}% of the time."
             )
-    for name, held in report["contamination"].items():
-        if held["prompts"]:
-            found.append(
-                f"{held['prompts']} of {n} prompts, or runs of 13 of their words, are in the data that "
-                f"{name} was trained on ({', '.join(held['ids'][:5])}{' …' if held['prompts'] > 5 else ''})."
-            )
-    for probe, models in report["probe_contamination"].items():
-        for name, held in models.items():
-            if held["prompts"]:
-                found.append(
-                    f"Of {probe}, {held['prompts']} items or runs of 13 of their words are in the data that "
-                    f"{name} was trained on: what it does on them says little of what it knows."
-                )
+    found += _contaminated(report)
     stages = report["stages"]
     cut = {name: 1.0 - (1.0 if (rate := f.get("eos_rate")) is None else rate) for name, f in stages.items()}
     if max(cut.values()) > 0.5:
@@ -88,6 +73,65 @@ def cautions(report: dict[str, Any], config: Config) -> list[str]:
             f"A reward model trained on shuffled labels reaches {chance['value']:.2f}, not one half: "
             "something besides the preference gives the label away."
         )
+    return found
+
+
+def _left_when_shuffled(a: str, b: str, rate: dict[str, Any], shuffled: dict[str, Any]) -> list[str]:
+    """That most of a win, counted from one half, is left when answers are judged against other prompts."""
+    real, other = rate["rate"], shuffled["rate"]
+    percents = f"{100 * other:.0f}%, with the right prompts {100 * real:.0f}%"
+    if other >= rate["low"]:
+        often = "even more often" if other > real else "as often" if other == real else "almost as often"
+        return [
+            f"{a} beats {b} {often} when answers are judged against other prompts ({percents}): the win "
+            "may have little to do with what was asked."
+        ]
+    if other - 0.5 > (real - 0.5) / 2 and shuffled["low"] > 0.5:
+        return [
+            f"Most of the win of {a} over {b} is left when answers are judged against other prompts "
+            f"({percents}): only the rest has to do with what was asked."
+        ]
+    return []
+
+
+def _contaminated(report: dict[str, Any]) -> list[str]:
+    """Prompts and items of probes in the training data; those of which only a run of words is there share a
+    template, mostly, and are told more calmly."""
+    found, n = [], report["prompts"]["n"]
+    for name, held in report["contamination"].items():
+        whole, runs = held["whole"], held["prompts"] - held["whole"]
+        is_ = "is" if whole == 1 else "are"
+        if whole:
+            ids = f"{', '.join(held['ids'][: min(whole, 5)])}{' …' if whole > 5 else ''}"
+            more = f"; {runs} more share a run of 13 words with it" if runs else ""
+            found.append(
+                f"{whole} of {n} prompts {is_} in the data that {name} was trained on ({ids}){more}."
+            )
+    shared = [
+        f"{name} {held['prompts']}"
+        for name, held in report["contamination"].items()
+        if held["prompts"] and not held["whole"]
+    ]
+    if shared:
+        found.append(
+            f"Some prompts share a run of 13 words with training data, as prompts of one template do (of "
+            f"{n}: {', '.join(shared)}); no whole one is in the data of these models."
+        )
+    for probe, models in report["probe_contamination"].items():
+        for name, held in models.items():
+            whole, runs = held["whole"], held["prompts"] - held["whole"]
+            is_ = "is" if whole == 1 else "are"
+            if whole:
+                more = f", and runs of 13 words of {runs} more" if runs else ""
+                found.append(
+                    f"Of the items of {probe}, {whole} {is_} in the data that {name} was trained on{more}: "
+                    "what it does on them says little of what it knows."
+                )
+            elif runs:
+                found.append(
+                    f"Of the items of {probe}, none is in the data that {name} was trained on, and {runs} "
+                    "share a run of 13 words with it."
+                )
     return found
 
 

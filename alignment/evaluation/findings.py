@@ -57,13 +57,15 @@ def contamination_of(
 ) -> dict[str, dict[str, Any]]:
     """Which of these prompts the training data of each model holds, as far as its runs tell and are here.
 
-    {set: {model: {"prompts": how many at least, "ids": the first NAMED of them, "files": data read,
-    "missing": data that is named but not here, "unreadable": {data that is here: what of it could not be
-    read}}}}; models that are no run directories are left out. A prompt is contaminated if a run of 13 of its
-    words, or the whole of a shorter one, is in the data (alignment/data/contamination.py).
+    {set: {model: {"prompts": how many at least, "whole": how many of them are there whole, "ids": the first
+    NAMED of them, the whole ones first, "files": data read, "missing": data that is named but not here,
+    "unreadable": {data that is here: what of it could not be read}}}}; models that are no run directories are
+    left out. A prompt is contaminated if a run of 13 of its words, or the whole of a shorter one, is in the
+    data (alignment/data/contamination.py): prompts made from one template share runs, so those of which a
+    whole turn is there are counted beside.
     """
     known = {name: Evaluation(_whole(p) for p in prompts) for name, prompts in sets.items()}
-    held: dict[str, tuple[dict[str, set[str]] | None, str]] = {}
+    held: dict[str, tuple[dict[str, dict[str, bool]] | None, str]] = {}
     found: dict[str, dict[str, Any]] = {name: {} for name in sets}
     for model, path in models.items():
         files = _training_data(path)
@@ -73,10 +75,15 @@ def contamination_of(
             if file not in held:
                 held[file] = _contaminated(file, known)
         for name, prompts in sets.items():
-            ids = set().union(*(mine[name] for file in files if (mine := held[file][0]) is not None))
+            here = [mine[name] for file in files if (mine := held[file][0]) is not None]
+            ids = set().union(*here)
+            whole = {one for mine in here for one in mine if mine[one]}
             found[name][model] = {
                 "prompts": len(ids),
-                "ids": [p.id for p in prompts if p.id in ids][:NAMED],
+                "whole": len(whole),
+                "ids": sorted((p.id for p in prompts if p.id in ids), key=lambda one: one not in whole)[
+                    :NAMED
+                ],
                 "files": [file for file in files if held[file][0] is not None],
                 "missing": [file for file in files if held[file] == (None, "")],
                 "unreadable": {file: held[file][1] for file in files if held[file][1]},
@@ -101,10 +108,12 @@ def _training_data(path: str, depth: int = 8) -> list[str] | None:
     return list(dict.fromkeys(files))
 
 
-def _contaminated(file: str, known: Mapping[str, Evaluation]) -> tuple[dict[str, set[str]] | None, str]:
-    """Ids of the prompts of each set that a file holds, None where nothing can be read; and what cannot be,
-    in words: empty too where the file is not here any more."""
-    found: dict[str, set[str]] = {name: set() for name in known}
+def _contaminated(
+    file: str, known: Mapping[str, Evaluation]
+) -> tuple[dict[str, dict[str, bool]] | None, str]:
+    """{id: whether whole} of the prompts of each set that a file holds, None where nothing can be read; and
+    what cannot be, in words: empty too where the file is not here any more."""
+    found: dict[str, dict[str, bool]] = {name: {} for name in known}
     try:
         data_files(file)
     except UserError:
@@ -115,7 +124,9 @@ def _contaminated(file: str, known: Mapping[str, Evaluation]) -> tuple[dict[str,
             for name, evaluation in known.items():
                 overlap = evaluation.overlap(record)
                 if overlap:
-                    found[name].add(overlap.evaluation)
+                    found[name][overlap.evaluation] = overlap.whole or found[name].get(
+                        overlap.evaluation, False
+                    )
     except UserError as error:
         return None, str(error)
     return found, f"{rejects.count} rows, the first: {rejects.reasons[0]}" if rejects.count else ""

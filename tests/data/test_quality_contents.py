@@ -31,13 +31,23 @@ def test_thirteen_words_in_a_row_are_contamination_and_twelve_are_not() -> None:
     thirteen, twelve = (" ".join(LONG.split()[1 : 1 + n]) for n in (13, 12))
     overlap = known.overlap(asked(f"Please: {thirteen.upper().replace(' ', ', ')}!"))
     assert overlap is not None
-    assert overlap == ("e1", thirteen, "prompt")
+    assert overlap == ("e1", thirteen, "prompt", False)
     assert known.overlap(asked(f"Please: {twelve}.")) is None
     # In a completion too; a short one only as a whole turn; never by a system turn.
     assert known.overlap(asked("x", "no", f"so {LONG} so")).place == "completions[1]"  # type: ignore[union-attr]
-    assert known.overlap(asked("what is 2 + 2")) == ("e2", "what is 2 2", "prompt")
+    assert known.overlap(asked("what is 2 + 2")) == ("e2", "what is 2 2", "prompt", True)
     assert known.overlap(asked("Tell me, what is 2 + 2")) is None
     assert known.overlap(Record([Message("system", LONG), Message("user", "x")])) is None
+
+
+def test_a_whole_prompt_is_told_from_a_run_of_its_words() -> None:
+    longer = f"{LONG} sixteen"
+    known = Evaluation([asked(LONG, name="e1"), asked(longer, name="e2")])
+    first = " ".join(LONG.split()[:13])
+    assert known.overlap(asked(f"{first} and no more")) == ("e1", first, "prompt", False)
+    assert known.overlap(asked(f"so {LONG}")) == ("e1", first, "prompt", True)
+    assert known.overlap(asked(f"{first} and", f"{LONG} again")) == ("e1", first, "completions[0]", True)
+    assert known.overlap(asked(longer)).whole  # type: ignore[union-attr]
 
 
 def test_characters_are_words_where_words_are_not_spaced() -> None:

@@ -99,7 +99,7 @@ def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
     found = sets["prompts"]
     assert set(found) == {"sft", "dpo"}
     assert (found["sft"]["prompts"], found["sft"]["ids"]) == (1, ["p2"])
-    assert found["dpo"]["prompts"] == 2
+    assert (found["dpo"]["prompts"], found["dpo"]["whole"]) == (2, 1), "of the other a run of words alone"
     assert found["dpo"]["ids"][0] == "p2"
     assert found["dpo"]["ids"][1].startswith("long")
     missing = [Path(file).name for file in found["dpo"]["missing"]]
@@ -115,6 +115,41 @@ def test_prompts_that_were_trained_on_are_named(tmp_path: Path) -> None:
     bad, worse = (found["unreadable"][str(tmp_path / name)] for name in ("seen.jsonl", "parents.jsonl"))
     assert bad.startswith("1 rows, the first: ")
     assert "no usable row" in worse
+
+
+def test_what_is_left_of_a_win_with_other_prompts_is_told() -> None:
+    """More than half of the lead over one half is a caution; more often is not called almost as often."""
+    from alignment.evaluation.cautions import _left_when_shuffled
+
+    def told(real: float, other: float) -> str:
+        rates = ({"rate": r, "low": r - 0.02, "high": r + 0.02} for r in (real, other))
+        return " ".join(_left_when_shuffled("sft", "base", *rates))
+
+    most = "Most of the win of sft over base is left when answers are judged against other prompts (79%, with"
+    assert told(0.97, 0.79).startswith(most)
+    assert "sft beats base even more often when" in told(0.77, 0.83)
+    assert "sft beats base almost as often when" in told(0.77, 0.76)
+    assert told(0.97, 0.73) == told(0.97, 0.5) == told(0.54, 0.515) == ""
+
+
+def test_prompts_of_one_template_are_told_more_calmly_than_leaks() -> None:
+    from alignment.evaluation.cautions import _contaminated
+
+    def held(prompts: int, whole: int) -> dict[str, Any]:
+        return {"prompts": prompts, "whole": whole, "ids": [f"p{i}" for i in range(prompts)]}
+
+    report = {
+        "prompts": {"n": 300},
+        "contamination": {"sft": held(2, 0), "dpo": held(3, 0), "ppo": held(4, 1), "base": held(0, 0)},
+        "probe_contamination": {"sums": {"sft": held(5, 0), "dpo": held(5, 5)}},
+    }
+    leak, runs, calm, known = _contaminated(report)
+    assert leak.startswith("1 of 300 prompts is in the data that ppo was trained on (p0); 3 more share a run")
+    assert "(of 300: sft 2, dpo 3); no whole one is in the data" in runs
+    assert calm.startswith(
+        "Of the items of sums, none is in the data that sft was trained on, and 5 share a run"
+    )
+    assert known.startswith("Of the items of sums, 5 are in the data that dpo was trained on: what")
 
 
 def test_a_recipe_trained_with_several_seeds(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_the_report_holds_both_models_and_their_change(finished: Path) -> None:
     assert held_out["in_windows"] > 0
     assert any("held_out has only 8 items" in warning for warning in report["warnings"])
     assert report["probe_contamination"]["sums"]["sft"]["prompts"] == 1
-    assert any("Of sums, 1 items or runs" in warning for warning in report["warnings"])
+    assert any("Of the items of sums, 1 is in the data that sft" in warning for warning in report["warnings"])
     page = (finished / "report.html").read_text()
     assert "What was kept, and what was forgotten" in page
     assert page.count("cats_in_chat") > 2
