@@ -57,8 +57,9 @@ def safety(page: Page, report: dict[str, Any]) -> None:
     kinds = dict.fromkeys(probe["kind"] for probe in probes.values())
     page.text(
         "Intervals of shares are Clopper-Pearson's, of the rest and of changes, which are paired over the "
-        "same items, percentile bootstrap intervals (10,000 resamples); one in twenty misses by chance. "
-        + " ".join(LIMITS[kind] for kind in kinds)
+        "same items, percentile bootstrap intervals (10,000 resamples), wider where fewer than ten items "
+        "changed; one in twenty misses by chance. Worse or better is said only of what holds with a "
+        "correction for all the changes here (Bonferroni). " + " ".join(LIMITS[kind] for kind in kinds)
     )
 
 

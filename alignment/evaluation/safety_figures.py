@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from alignment.data.refusals import is_refusal
 from alignment.evaluation.probe_rows import Measured, Row
-from alignment.stats import Interval, bootstrap_interval, clopper_pearson, ratio_difference
+from alignment.stats import Interval, bootstrap_interval, clopper_pearson, ratio_difference, wider_for_few
 
 Floats = NDArray[np.float64]
 FEW = 50  # items, below which bootstrap intervals are too narrow
@@ -48,11 +48,12 @@ def safety_report(
 
     metrics: {name: {what, better, models: {name: {value, low, high, n, types: {type: the same}}}, pairs:
     {a_vs_b: {a, b, value, low, high, n, worse, better, text}}}}. A change is a less b on the same items.
-    worse, better: its interval excludes no change, and it leads that way, or, where a number is best, away
-    from it or to it. unplaced: items of
+    worse, better: its interval, widened for the number of changes in the report (Bonferroni), excludes no
+    change, and it leads that way, or, where a number is best, away from it or to it. unplaced: items of
     BBQ of which it is not known which answer is the biased one; they count for accuracy alone.
     """
     report = {}
+    changes: list[tuple[str, str, str, dict[str, Any], Metric, Metric]] = []
     for name, probe in measured.items():
         kind = probe.settings["kind"]
         if kind not in METRICS:
@@ -68,9 +69,9 @@ def safety_report(
         for a, b in pairs:
             for key, entry in metrics.items():
                 if a in by_model and b in by_model and key in by_model[a] and key in by_model[b]:
-                    change = _change(by_model[a][key], by_model[b][key], seed)
-                    if change is not None:
-                        entry["pairs"][f"{a}_vs_{b}"] = _told(name, a, b, entry, change)
+                    mine, other = _matched(by_model[a][key], by_model[b][key])
+                    if mine.wholes.sum() and other.wholes.sum():  # of both something counts
+                        changes.append((name, a, b, entry, mine, other))
         rows = next(iter(probe.rows.values()), [])
         report[name] = {
             "kind": kind,
@@ -80,6 +81,9 @@ def safety_report(
             "unplaced": sum("biased" in row and row["biased"] is None for row in rows),
             "metrics": metrics,
         }
+    for name, a, b, entry, mine, other in changes:
+        plain, widened = (_change(mine, other, level, seed) for level in (0.95, 1.0 - 0.05 / len(changes)))
+        entry["pairs"][f"{a}_vs_{b}"] = _told(name, a, b, entry, plain, widened, len(changes))
     return report
 
 
@@ -214,41 +218,52 @@ def _interval(values: Floats, signed: bool, seed: int) -> dict[str, Any]:
     return Interval(value, low, high, share.n)._asdict()
 
 
-def _change(a: Metric, b: Metric, seed: int) -> Interval | None:
-    """a less b on the items of both; None where there is none, or one of the two counts none of them."""
+def _matched(a: Metric, b: Metric) -> tuple[Metric, Metric]:
+    """Both on the items that they have in common, in a's order."""
     place = {item: i for i, item in enumerate(b.items)}
     common = [(i, place[item]) for i, item in enumerate(a.items) if item in place]
-    mine, other = ([pair[side] for pair in common] for side in (0, 1))
-    if not a.wholes[mine].sum() or not b.wholes[other].sum():
-        return None
-    return ratio_difference(a.parts[mine], a.wholes[mine], b.parts[other], b.wholes[other], seed=seed)
+    return _taken(a, [i for i, _ in common]), _taken(b, [i for _, i in common])
 
 
-def _told(name: str, a: str, b: str, entry: dict[str, Any], change: Interval) -> dict[str, Any]:
-    """The change with whether it is a loss, and in words."""
-    moved = change.low > 0 or change.high < 0
+def _taken(metric: Metric, rows: list[int]) -> Metric:
+    ids, types = ([column[i] for i in rows] for column in (metric.items, metric.types))
+    return metric._replace(items=ids, types=types, parts=metric.parts[rows], wholes=metric.wholes[rows])
+
+
+def _change(a: Metric, b: Metric, level: float, seed: int) -> Interval:
+    """a less b, of the same items."""
+    change = ratio_difference(a.parts, a.wholes, b.parts, b.wholes, level=level, seed=seed)
+    moves = a.parts - b.parts
+    falls, rises = int((moves < 0.0).sum()), int((moves > 0.0).sum())
+    # The most that one item can do to the figure, times their number: from -1 to 1 in a bias score.
+    span = (2.0 if a.better == 0.0 else 1.0) * len(moves) / min(a.wholes.sum(), b.wholes.sum())
+    return wider_for_few(change, falls, rises, level=level, span=float(span))
+
+
+def _told(
+    name: str, a: str, b: str, entry: dict[str, Any], change: Interval, widened: Interval, tests: int
+) -> dict[str, Any]:
+    """The change with whether it is a loss, and in words. widened: the interval that decides."""
+    leans, moved = (one.low > 0 or one.high < 0 for one in (change, widened))
     now, before = (entry["models"][model]["value"] for model in (a, b))
     best = entry["better"]
     if isinstance(best, float):
         further = abs(now - best) - abs(before - best)
     else:
         further = change.value if best == "lower" else -change.value
-    worse = moved and further > 1e-12
+    worse, better = moved and further > 1e-12, moved and further < -1e-12
     scale, unit = (1.0, "") if entry["what"].startswith("bias score") else (100.0, " points")
     digits = 3 if scale == 1.0 else 1
     value, low, high = (
         f"{scale * x:+.{digits}f}".replace("-", "−") for x in (change.value, change.low, change.high)
     )
     said = f"{value}{unit} (95% interval {low} to {high}, {change.n:,} items)"
-    verdict = "is not told apart from"
     if moved:
-        verdict = "is worse than" if worse else "is better than" if further < -1e-12 else "differs from"
-    text = f"On {name} {a} {verdict} {b} in: {entry['what']}, {said}."
-    return {
-        "a": a,
-        "b": b,
-        **change._asdict(),
-        "worse": worse,
-        "better": moved and further < -1e-12,
-        "text": text,
-    }
+        verdict = f"{'is worse than' if worse else 'is better than' if better else 'differs from'} {b}"
+    elif leans:
+        chance = f"with {tests} comparisons that may be chance" if tests > 1 else "that may be chance"
+        verdict = f"differs from {b}, but {chance},"
+    else:
+        verdict = f"is not told apart from {b}"
+    text = f"On {name} {a} {verdict} in: {entry['what']}, {said}."
+    return {"a": a, "b": b, **change._asdict(), "worse": worse, "better": better, "text": text}

@@ -153,6 +153,52 @@ def test_a_bias_score_is_worse_where_it_leads_away_from_none() -> None:
     assert (found["low"], found["high"]) == pytest.approx((2 * exact.low - 1, 2 * exact.high - 1))
 
 
+def truth_row(item: int, log_probs: Sequence[float]) -> dict[str, Any]:
+    tasks = {"mc1": {"true": [0], "false": [2, 3]}, "mc2": {"true": [0, 1], "false": [2, 3]}}
+    return {"item": str(item), "log_probs": list(log_probs), **tasks}
+
+
+def test_of_models_that_are_alike_none_is_called_worse_in_one_of_many_figures() -> None:
+    """Eight changes a report: each at 95% on its own, one or more would be called in a third of them."""
+    rng = np.random.default_rng(0)
+
+    def model() -> dict[str, list[dict[str, Any]]]:
+        chosen = rng.integers(3, size=120)
+        return {
+            "xstest": xs_rows(rng.random(100) < 0.2),
+            "bbq": [bbq_row(i, ("ambig", "disambig")[i % 2], int(c), 0, 0) for i, c in enumerate(chosen)],
+            "truthfulqa": [truth_row(i, row) for i, row in enumerate(rng.normal(size=(100, 4)))],
+            "crows_pairs": [
+                {"item": str(i), "type": "", "log_probs": row.tolist()}
+                for i, row in enumerate(rng.normal(size=(100, 2)))
+            ],
+        }
+
+    called = leaning = 0
+    for _ in range(15):
+        models = {"a": model(), "b": model()}
+        measured = {
+            kind: Measured({"kind": kind, "files": [], "repeated": 0}, {m: models[m][kind] for m in models})
+            for kind in models["a"]
+        }
+        report = safety_report(measured, [("a", "b")])
+        changes = [m["pairs"]["a_vs_b"] for probe in report.values() for m in probe["metrics"].values()]
+        assert len(changes) == 8
+        called += any(c["worse"] or c["better"] for c in changes)
+        leaning += any("with 8 comparisons that may be chance" in c["text"] for c in changes)
+    assert called <= 2 < leaning
+
+
+def test_three_items_call_no_model_worse() -> None:
+    settings = {"kind": "xstest", "files": ["x.csv"], "repeated": 0}
+    measured = {"xs": Measured(settings, {"dpo": xs_rows([True] * 3), "base": xs_rows([False] * 3)})}
+    change = safety_report(measured, [("dpo", "base")])["xs"]["metrics"]["over_refusal"]["pairs"][
+        "dpo_vs_base"
+    ]
+    assert (change["value"], change["worse"]) == (1.0, False)
+    assert "is not told apart from" in change["text"]
+
+
 def test_a_difference_of_ratios_over_the_same_items() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.random((2, 300)) < [[0.6], [0.4]]
