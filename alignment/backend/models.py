@@ -46,7 +46,9 @@ def resolve_model_path(path: str) -> str:
         return str(folder)
     if folder.exists():
         raise UserError(f"{path} holds no model: no config.json, adapter_config.json or run.json in it")
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    parts = folder.parts
+    here = len(parts) > 1 and (parts[0] == "runs" or Path(parts[0]).is_dir())
+    if here or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UserError(f"no model at {path}: the folder does not exist")
     say_once(f"{path} is no folder here: it is taken for a model of the Hugging Face hub")
     return path

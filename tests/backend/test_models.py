@@ -145,7 +145,18 @@ def test_paths(toy_model: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no model"):
         resolve_model_path(str(tmp_path))
     with pytest.raises(UserError, match="could not be loaded"):
-        load_policy(ModelSection(path="runs/sft-that-is-not-there"))
+        load_policy(ModelSection(path="org/a-model-that-is-not-there"))
+
+
+def test_a_mistyped_path_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for path in ("runs/nope", "mine/nope", "mine/"):
+        with pytest.raises(UserError, match=r"does not exist|holds no model"):
+            resolve_model_path(path)
+    with pytest.raises(UserError, match="no model at runs/nope: the folder does not exist"):
+        export_model("runs/nope", tmp_path / "out")
+    assert resolve_model_path("yours/nope") == "yours/nope"
 
 
 def test_refusals(toy_model: str, tmp_path: Path) -> None:
