@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,12 +82,14 @@ class FunctionScorer:
 
     def __init__(self, path: str) -> None:
         module, _, name = path.partition(":")
+        if os.getcwd() not in sys.path:  # the last: a file here takes no installed module's place
+            sys.path.append(os.getcwd())
         try:
             self.function = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"reward function {path!r} cannot be found ({error}); write module:function, with the module "
-                "where Python finds it (PYTHONPATH)"
+                "in the current folder or where Python finds it (PYTHONPATH)"
             ) from None
         self.name = path
 

@@ -114,7 +114,7 @@ class PPOConfig(RolloutOptions, RLOOConfig):
             if self.total_episodes < rollout:
                 raise UserError(
                     f"total_episodes ({self.total_episodes}) is less than one rollout ({rollout}): lower "
-                    "generation_batch_size"
+                    "steps_per_generation or per_device_train_batch_size"
                 )
             self.max_steps = self.total_episodes // rollout * self.updates_per_generation
 

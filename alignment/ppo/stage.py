@@ -71,6 +71,7 @@ def run(config: Config, scorer: "Scorer | None" = None) -> dict[str, Any]:
     prompts, counts, left_out = short_prompts(config, tokenizer, rows.train, rows.left_out)
     unseen = short_prompts(config, tokenizer, rows.validation, {})[0] if rows.validation else []
     check_prompts(len(prompts), args)
+    _check_warmup(len(prompts), args)
     check_memory(config, args, "ppo", ceil(_typical(counts, args) + args.max_completion_length))
     say(counted(counts, left_out))
     set_seed(config.run.seed)
@@ -105,6 +106,19 @@ def _typical(counts: dict[str, int], args: Any) -> float:
     """Tokens of a prompt as a micro-batch has them on average: rows are dealt so that all are about alike."""
     mean = counts["tokens"] / max(counts["rows"], 1)
     return mean + (counts["longest"] - mean) / args.per_device_train_batch_size
+
+
+def _check_warmup(prompts: int, args: Any) -> None:
+    """UserError where training ends within the critic's warm-up, and the policy would stay as it is."""
+    steps = args.max_steps
+    if steps <= 0:
+        rollouts = prompts // (args.generation_batch_size // args.num_generations)
+        steps = ceil(args.num_train_epochs * rollouts * args.updates_per_generation)
+    if steps <= args.critic_warmup_steps:
+        raise UserError(
+            f"the run has {steps} optimiser steps and trainer.critic_warmup_steps is "
+            f"{args.critic_warmup_steps}: the policy would not be trained; lower it, or train for longer"
+        )
 
 
 def _critic(config: Config, policy: Any, tokenizer: Any, scorer: Any, lora: Any, share: bool) -> Any:

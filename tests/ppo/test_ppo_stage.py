@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,13 @@ def test_a_mistake_in_the_config_is_told_in_a_second(
         (["reward.path=null", "reward.function=.here:f"], r"'.here:f' cannot be found"),
         (["reward.path=null", "reward.function=:f"], r"':f' cannot be found"),
         (["trainer.generation_batch_size=24"], "16 prompts do not fill one rollout of 24"),
+        (["trainer.critic_warmup_steps=2"], "2 optimiser steps and trainer.critic_warmup_steps is 2"),
+        # 16 prompts of 2 micro-batches of 8, an optimiser step each, 2 iterations: 4 steps an epoch
+        (
+            ["trainer.max_steps=-1", "trainer.num_train_epochs=2", "trainer.critic_warmup_steps=8"],
+            "8 optimiser steps and trainer.critic_warmup_steps is 8",
+        ),
+        (["trainer.total_episodes=3"], "lower steps_per_generation or per_device_train_batch_size"),
         (["max_prompt_length=5"], "16 of 16 prompts are over max_prompt_length 5"),
         (["trainer.max_completion_length=500"], "but the model holds 512: set max_prompt_length"),
     ],
@@ -93,6 +101,23 @@ def test_a_mistake_in_the_numbers_is_told_before_training(
     config = load_config(Config, write_config(), overrides)
     with pytest.raises(UserError, match=sentence):
         run(config)
+
+
+def test_a_reward_function_in_the_current_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the installed command, whose own folder stands first where `python -m` has the current one."""
+    from alignment.backend.rewards import FunctionScorer
+
+    text = "def brevity(prompts, completions, finished):\n    return [-len(text) for text in completions]\n"
+    (tmp_path / "rewards_of_mine.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert FunctionScorer("rewards_of_mine:brevity").score([[]], ["four"]) == [-4.0]
+    (tmp_path / "colorsys.py").write_text(text)  # takes no place of a module of Python's
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with pytest.raises(UserError, match="'colorsys:brevity' cannot be found"):
+        FunctionScorer("colorsys:brevity")
 
 
 def test_a_prompt_that_ends_with_the_assistant_is_named(write_config: Callable[..., Path]) -> None:
