@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 def unwrap(model: Any) -> Any:
     """The transformers model inside a PeftModel (adapter layers stay in it); any other model as it is."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    # Not by its `peft_config`: PEFT hangs that on the model inside as well.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def score_at_last_token(model: PreTrainedModel) -> None:

@@ -31,7 +31,10 @@ def quicken(model: Any, args: Any) -> str | None:
     else:
         if model.device != args.device:
             model.to(args.device)
-        reason = without_padding(model)
+        half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        # as it will run: kernels differ
+        with torch.autocast(model.device.type, half, enabled=half is not None):
+            reason = without_padding(model)
     if args.torch_compile:
         compile_layers(model)
     return reason

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -15,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from alignment.backend.heads import unwrap
 from alignment.backend.packed import attend, compile_layers, states, why_not_packed
 
 LENGTHS = [9, 1, 5, 17, 2]
@@ -93,6 +97,20 @@ def test_which_models_must_be_padded() -> None:
         got = states(gpt2.base_model, torch.cat(some_ids()), torch.tensor(LENGTHS))
         alone = [gpt2.base_model(input_ids=x[None]).last_hidden_state[0] for x in some_ids()]
         torch.testing.assert_close(got, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_is_padded_however_little_its_attention_does() -> None:
+    torch.manual_seed(0)
+    encoder = AutoModelForSequenceClassification.from_config(
+        BertConfig(**{**SMALL, "initializer_range": 1e-3}, attn_implementation="sdpa")
+    )
+    assert "what comes later" in str(why_not_packed(encoder))
+
+
+def test_a_model_inside_an_adapter_is_taken_as_the_adapter_is() -> None:
+    tuned = get_peft_model(a_model(), LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
+    assert why_not_packed(tuned) is None
+    assert why_not_packed(unwrap(tuned)) is None
 
 
 def test_a_model_that_mixes_sequences_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

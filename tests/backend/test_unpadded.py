@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from alignment import dpo, grpo, kto, rloo, sft
-from alignment.backend import unpadded
+from alignment.backend import packed, unpadded
 from alignment.backend.config import ModelSection, load_config, trainer_args
 from alignment.backend.models import load_policy
 from alignment.data.files import write_records
@@ -190,11 +190,28 @@ def test_compiled_layers_give_the_same_losses(start: Any) -> None:
 
 def test_sharded_training_keeps_its_padding(toy_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_policy(ModelSection(path=toy_model))
-    args = SimpleNamespace(torch_compile=False, device=torch.device("cpu"))
+    args = SimpleNamespace(torch_compile=False, device=torch.device("cpu"), bf16=False, fp16=False)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert unpadded.quicken(model, args) == "training is sharded"
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
     assert unpadded.quicken(model, args) is None
+
+
+def test_the_model_is_tried_in_the_precision_that_it_is_trained_in(
+    toy_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, kernels of half precision take head sizes that those of float32 do not, and otherwise."""
+    seen: list[torch.dtype] = []
+
+    def noting(module: Any, query: torch.Tensor, *more: Any, **options: Any) -> Any:
+        seen.append(packed.end_to_end(query).dtype)
+        return attend(module, query, *more, **options)
+
+    attend = packed.attend
+    monkeypatch.setattr(packed, "attend", noting)
+    args = SimpleNamespace(torch_compile=False, device=torch.device("cpu"), bf16=True, fp16=False)
+    assert unpadded.quicken(load_policy(ModelSection(path=toy_model)), args) is None
+    assert set(seen) == {torch.bfloat16}
 
 
 @pytest.mark.gpu
