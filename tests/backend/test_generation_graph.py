@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +103,35 @@ def test_weights_that_change_in_place_are_seen(toy_model: str, prompts: list[lis
     after = engine.decode(prompts[:4], 8, [2], 0, 0.0)
     assert after != before
     assert [got.token_ids for got in after] == [by_transformers(model, row, 8, 2) for row in prompts[:4]]
+
+
+def test_a_cache_is_freed_before_the_next_is_made_and_with_the_engine(
+    policy: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, made = GraphEngine(policy), graph._Batch.__init__
+    batches: list[Any] = []
+
+    def held_by_the_model() -> list[str]:
+        return [
+            name
+            for module in policy.modules()
+            for name, value in vars(module).items()
+            if name.startswith("cached_") and value is not None
+        ]
+
+    def making(self: Any, *given: Any) -> None:
+        assert not held_by_the_model()
+        assert not any(batch() is not None for batch in batches)
+        made(self, *given)
+        batches.append(weakref.ref(self))
+
+    monkeypatch.setattr(graph._Batch, "__init__", making)
+    for new_tokens in (4, 200):
+        engine.decode(prompts[:3], new_tokens, [2], 0)
+    assert len(batches) == 2
+    del engine
+    assert not held_by_the_model()
+    assert not any(batch() is not None for batch in batches)
 
 
 @pytest.mark.parametrize(("rows", "bucket"), [(1, 16), (16, 16), (17, 24), (25, 32), (384, 384), (512, 512)])

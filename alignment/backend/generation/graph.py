@@ -102,6 +102,7 @@ class GraphEngine:
             batch.step(size)
             n = len(place)
             tokens[place, step], logps[place, step] = batch.token[:n], batch.logp[:n]
+        batch.detach()
         return [_cut(ids, lps, stops) for ids, lps in zip(tokens.tolist(), logps.tolist(), strict=True)]
 
     def _batch(self, rows: int, needed: int, *how: Any) -> _Batch:
@@ -110,7 +111,9 @@ class GraphEngine:
         most = max(SPARE * needed, needed + LENGTH)
         if have is not None and have.how == how and rows <= have.rows and needed <= have.length <= most:
             return have
-        self.batch = None  # its cache is freed first
+        if have is not None:
+            have.detach()  # after an error it is still there
+        self.batch = have = None  # its cache is freed first
         length = -(-needed // LENGTH) * LENGTH
         self.batch = _Batch(self.model, self.layers, rows, length, *how)
         return self.batch
@@ -194,6 +197,11 @@ class _Batch:
     def _attach(self, size: int) -> None:
         for module, keys, values in self.caches:
             module.cached_keys, module.cached_values = _first(keys, size), _first(values, size)
+
+    def detach(self) -> None:
+        """Let the model's layers forget the cache, which would live as long as they do."""
+        for module, _, _ in self.caches:
+            module.cached_keys = module.cached_values = None
 
     def _step(self, size: int) -> None:
         self._attach(size)
