@@ -128,7 +128,10 @@ class PPOTrainer(RLOOTrainer):
         with self.accelerator.autocast():  # as they will run
             # Before the two are joined: it may decode with a copy of the policy.
             self.engine = graph_engine(self.model, args, args.compile_layers)
-            reason = "FSDP and DeepSpeed shard the weights" if self._sharded else why_not_packed(self.model)
+            if self._sharded:
+                reason: str | None = "FSDP and DeepSpeed shard the weights"
+            else:  # the critic may be of another family
+                reason = why_not_packed(self.model) or why_not_packed(critic.backbone)
         if reason is not None:
             say_once(f"updates are padded: {reason}")
         join(self.model, critic, packed=reason is None)

@@ -20,7 +20,7 @@ def count_a(prompts: list[Any], texts: list[str], finished: list[bool]) -> list[
 
 @pytest.fixture
 def make_trainer(toy_model: str, tmp_path: Path) -> Callable[..., Any]:
-    """make_trainer(adapter, reward, prompts, change, samples, held_out, **options of PPOConfig).
+    """make_trainer(adapter, reward, prompts, change, samples, held_out, critic, **options of PPOConfig).
 
     adapter: "new" for a peft_config, "given" for a PeftModel whose adapter does something. change: a function
     applied to the policy before it is handed over.
@@ -40,6 +40,7 @@ def make_trainer(toy_model: str, tmp_path: Path) -> Callable[..., Any]:
         change: Callable[[Any], Any] | None = None,
         samples: Path | None = None,
         held_out: int = 0,
+        critic: Any = None,
         **options: Any,
     ) -> PPOTrainer:
         set_seed(0)
@@ -79,6 +80,7 @@ def make_trainer(toy_model: str, tmp_path: Path) -> Callable[..., Any]:
             processing_class=AutoTokenizer.from_pretrained(toy_model),
             peft_config=lora if adapter == "new" else None,
             samples_path=samples,
+            critic=critic,
         )
 
     return make

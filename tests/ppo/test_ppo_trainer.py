@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MistralConfig, MistralModel
 
 from alignment.errors import UserError
+from alignment.ppo.critic import Critic
+from alignment.ppo.rollout import forward_arguments, pack
 
 ADAPTERS = [None, "new", "given"]
 UNEVEN = [[20, 21, 2], [30] * 8, [2], [40, 41, 42, 43, 2], [50, 51], [60, 2], [70] * 7, [80, 81, 82, 2]]
@@ -93,6 +95,23 @@ def test_checkpointing_activations_changes_nothing(make_trainer: Any, prescribe:
         layers = [m for m in trainer.policy.critic.modules() if hasattr(m, "gradient_checkpointing")]
         assert all(layer.gradient_checkpointing == option for layer in layers)
     assert largest_difference(*found) < 1e-6
+
+
+def test_a_critic_that_must_be_padded_is(make_trainer: Any) -> None:
+    """A reward model of another family has the policy's tokenizer, but looks 3 tokens back."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 512}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "sliding_window": 3}
+    critic = Critic(MistralModel(MistralConfig(**sizes, **heads)))
+    torch.nn.init.normal_(critic.head.weight)
+    trainer = make_trainer(critic=critic)
+    rows = forward_arguments(pack([[5, 6, 7, 8], [9]], [[20, 21, 22, 23, 24], [30]], 0), torch.arange(2))
+    with torch.no_grad():
+        values = trainer.model(**rows, actor=False)["values"]
+        alone = [
+            critic.head(critic.backbone(torch.tensor([ids])).last_hidden_state[0, first:])[:, 0]
+            for ids, first in (([5, 6, 7, 8, 20, 21, 22, 23], 3), ([9], 0))
+        ]
+    torch.testing.assert_close(values, torch.cat(alone))
 
 
 def test_dropout_is_off_everywhere(make_trainer: Any, logged: Any) -> None:
