@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from trl import RewardTrainer
 
-from alignment.backend.batching import LengthGroupedSampler, pad_right
+from alignment.backend.batching import LengthGroupedSampler, pad_right, unpadded_tokens
 from alignment.errors import UserError
 from reward.losses import centering_penalty, choices, pairwise_loss, plackett_luce, wins
 
@@ -176,7 +176,10 @@ class ComparisonCollator:
 
     def _tokens(self, rows: Sequence[Batch]) -> int:
         lengths = [len(text) for row in rows for text in row["texts"]]
-        return max(lengths) * len(lengths) if self.padded else sum(lengths)
+        longest = max(lengths)
+        if self.padded:
+            return longest * len(lengths)
+        return sum(unpadded_tokens(length, longest) for length in lengths)
 
     def _batch(self, rows: Sequence[Batch]) -> Batch:
         ids, mask = pad_right([text for row in rows for text in row["texts"]], self.pad_id)

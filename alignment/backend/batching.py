@@ -7,16 +7,20 @@ from typing import Any
 
 import torch
 
+SKIPPED = 1 / 4  # of the longest row of a batch: what a row counts at least where padding is skipped
+
 
 def batches_by_length(rows: Sequence[Any], token_budget: int, padded: bool = True) -> list[list[Any]]:
     """Rows (sequences), longest first, in batches of at most `token_budget` tokens (or one row).
 
-    padded: a shorter row counts as long as the longest of its batch.
+    padded: a shorter row counts as long as the longest of its batch; else, where a model skips padding, as
+    long as it is, but at least SKIPPED of the longest: ids and hidden states are padded all the same.
     """
     batches: list[list[Any]] = []
     room = 0
     for row in sorted(rows, key=len, reverse=True):
-        length = len(batches[-1][0]) if batches and padded else len(row)
+        longest = len(batches[-1][0]) if batches else 0
+        length = longest if padded else unpadded_tokens(len(row), longest)
         if batches and length <= room:
             batches[-1].append(row)
             room -= length
@@ -24,6 +28,11 @@ def batches_by_length(rows: Sequence[Any], token_budget: int, padded: bool = Tru
             batches.append([row])
             room = token_budget - len(row)
     return batches
+
+
+def unpadded_tokens(length: int, longest: int) -> int:
+    """What a row counts in a batch whose padding a model skips; longest: of the batch."""
+    return max(length, int(SKIPPED * longest))
 
 
 def pad_right(

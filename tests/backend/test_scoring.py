@@ -99,6 +99,14 @@ def test_batches_by_length() -> None:
     assert [[len(row) for row in batch] for batch in batches] == [[3, 3], [2, 1]]
 
 
+def test_batches_without_padding_hold_no_row_that_is_mostly_padding() -> None:
+    rows = [[1] * 100, *([[1]] * 200)]
+    batches = batches_by_length(rows, token_budget=200, padded=False)
+    assert sorted(len(row) for batch in batches for row in batch) == [1] * 200 + [100]
+    assert all(len(batch) * len(batch[0]) <= 4 * 200 for batch in batches)
+    assert max(len(batch) for batch in batches) > 100
+
+
 def test_the_head_is_float32_on_half_precision_weights(toy_model: str) -> None:
     model = load_reward_model(ModelSection(path=toy_model, dtype="bfloat16"))
     assert model.model.embed_tokens.weight.dtype == torch.bfloat16
