@@ -150,7 +150,9 @@ def _verdicts(
             said = claim_over_seeds(a, b, over, list(seeds[name]["rates"].values()), prompts)
         else:
             enough = undecided(a, b, {**statistics[name], "win_rate": rates[name]._asdict()})
-            said = claim(a, b, rates[name], tests[name]["p_holm"], prompts, len(rates), enough)
+            test = tests[name]
+            signs = test["wins"], test["losses"]
+            said = claim(a, b, rates[name], test["p_holm"], prompts, len(rates), enough, signs)
         found.append({"comparison": name, **said._asdict()})
     return found
 

@@ -93,7 +93,7 @@ def compare_runs(
     rows = [_paired(first, second, pair, seed) for pair in pairs]
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(p)
-        row["text"] = _sentence(row)
+        row["text"] = _sentence(row, len(rows))
     return {
         "runs": [first.folder, second.folder],
         "comparisons": rows,
@@ -205,12 +205,16 @@ def _paired(first: Stored, second: Stored, pair: tuple[str, str], seed: int) -> 
     }
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any], tests: int) -> str:
     change = row["difference"]
     name = row["first"] if row["first"] == row["second"] else f"{row['second']} against {row['first']}"
     moved = "rose" if change["low"] > 0 else "fell" if change["high"] < 0 else None
     points = f"{100 * change['value']:+.1f} points (95% interval {100 * change['low']:+.1f} to "
     points += f"{100 * change['high']:+.1f}) on {change['n']:,} common prompts"
+    if moved and row["p_holm"] >= 0.05:
+        corrected = f", corrected for {tests} comparisons" if tests > 1 else ""
+        chance = f"that may be chance (sign test p = {row['p_holm']:.2g}{corrected})"
+        return f"{name}: the win rate {moved} by {points}, but {chance}."
     if moved:
         return f"{name}: the win rate {moved} by {points}."
     return f"{name}: no change can be told, {points}."

@@ -106,13 +106,21 @@ def sign_tests(comparisons: Mapping[str, Sequence[Judged]]) -> dict[str, dict[st
 
 
 def claim(
-    a: str, b: str, rate: WinRate, p_holm: float, prompts: int, comparisons: int, enough: str | None = None
+    a: str,
+    b: str,
+    rate: WinRate,
+    p_holm: float,
+    prompts: int,
+    comparisons: int,
+    enough: str | None = None,
+    signs: tuple[int, int] = (0, 0),
 ) -> Claim:
     """The sentences for a comparison: better, worse, or not to be told, how sure, and on what that rests.
 
     Better or worse needs both: an interval on one side of 1/2, and p (corrected for all comparisons) below
     5%.
-    enough: what the prompts could have shown, where they show nothing.
+    enough: what the prompts could have shown, where they show nothing. signs: the prompts that a won and
+    lost, of which p is; of several answers a prompt they may lead the other way than the win rate.
     """
     share, low, high = (f"{100 * v:.0f}%" for v in (rate.rate, rate.low, rate.high))
     interval = f"(95% interval {low} to {high})"
@@ -120,9 +128,16 @@ def claim(
     only = "" if rate.rate > 0.5 else "only "
     rests = _rests_on(rate, prompts)
     decided = not rate.low <= 0.5 <= rate.high
-    if decided and p_holm < ERROR:
+    if decided and (signs[0] - signs[1]) * (rate.rate - 0.5) < 0:
+        text = (
+            f"Whether {a} is better than {b} depends on how one counts: the judge prefers it in {share} of "
+            f"comparisons {interval}, but it won {signs[0]:,} prompts and lost {signs[1]:,}."
+        )
+        tone: Tone = "unsure"
+        enough = f"{rests} do not tell, for one side wins more prompts and the other wins them more clearly."
+    elif decided and p_holm < ERROR:
         text = f"{a} is {better} than {b}: the judge prefers it in {only}{share} of comparisons {interval}."
-        tone: Tone = "good" if rate.rate > 0.5 else "bad"
+        tone = "good" if rate.rate > 0.5 else "bad"
         enough = f"{rests} were enough to tell."
     elif decided:
         text = (

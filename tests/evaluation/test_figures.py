@@ -214,6 +214,15 @@ def test_one_name_for_two_models_is_told_apart(tmp_path: Path) -> None:
     assert {m["name"] for m in table["models"]} == {"dpo (runs/1)", "dpo (runs/2)", "base"}
 
 
+def test_a_change_that_the_exact_test_leaves_to_chance_is_said_so(tmp_path: Path) -> None:
+    before = [("dpo", "base", i, 0.0) for i in range(40)]
+    after = [("dpo", "base", i, float(i < 4)) for i in range(40)]
+    runs = [write_run(tmp_path / str(i), rows) for i, rows in enumerate((before, after))]
+    (row,) = compare_runs(*map(read_stored, runs))["comparisons"]
+    assert row["difference"]["low"] > 0
+    assert "but that may be chance (sign test p = 0.12)" in row["text"]
+
+
 def test_two_runs_are_paired_over_their_common_prompts(tmp_path: Path) -> None:
     before = judged("dpo", "base", 0.2, 400, 0)
     rng = np.random.default_rng(5)

@@ -14,6 +14,7 @@ from alignment.evaluation.answers import Answer, Prompt, prompt_key
 from alignment.evaluation.judges import ScoreJudge, program_judge
 from alignment.evaluation.likelihood import LogProb
 from alignment.evaluation.verdict import (
+    Judged,
     claim,
     claim_over_seeds,
     compare,
@@ -150,6 +151,21 @@ def test_a_win_that_the_correction_takes_away_is_not_sure() -> None:
     assert "12 of 100 evaluations" in said.detail
     assert "The 100 prompts (no ties) were not enough to be sure" in said.detail
     assert "looks worse" in claim("a", "b", WinRate(0.4, 0.31, 0.49, 100, 0), 0.12, 100, 3).text
+
+
+def test_a_win_rate_that_the_sign_test_contradicts_is_no_verdict() -> None:
+    """36 prompts won by three answers to none, 64 lost by one to two: the rate leads up, the signs down."""
+    rows = [(i, o) for i in range(36) for o in (1.0, 1.0, 1.0)]
+    rows += [(i, o) for i in range(36, 100) for o in (1.0, 0.0, 0.0)]
+    judged = [Judged("a", "b", i, k % 3, i, o, None, None) for k, (i, o) in enumerate(rows)]
+    rate, test = rate_of(judged), sign_tests({"a_vs_b": judged})["a_vs_b"]
+    assert rate.low > 0.5
+    assert test["p_holm"] < 0.01
+    said = claim("a", "b", rate, test["p_holm"], 100, 1, signs=(test["wins"], test["losses"]))
+    assert said.tone == "unsure"
+    assert "depends on how one counts" in said.text
+    assert "it won 36 prompts and lost 64" in said.text
+    assert claim("a", "b", rate, 0.001, 100, 1, signs=(64, 36)).tone == "good"
 
 
 def test_several_seeds_of_a_recipe_speak_together() -> None:
