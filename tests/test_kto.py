@@ -99,5 +99,5 @@ def test_rows_without_labels_say_so(
     load: Callable[..., kto.Config], tmp_path: Path, toy_records: Any
 ) -> None:
     write_records(tmp_path / "ranks.jsonl", toy_records(4))
-    with pytest.raises(UserError, match=r"no record has .*labelled good or bad.*no label"):
+    with pytest.raises(UserError, match=r"no record has .*labelled good or bad.*labels=pairs.*no label"):
         kto.run(load(f"data.train=[{tmp_path / 'ranks.jsonl'}]"))

@@ -116,6 +116,11 @@ class DataSection(Section):
             for entry in self.train
         ]
 
+    @pydantic.field_validator("train", "validation", mode="before")
+    @classmethod
+    def _one_path(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
     @pydantic.model_validator(mode="after")
     def _weights_for_all_or_none(self) -> Self:
         sources = self.train_sources()

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignment.backend.config import DataSection
+from alignment.data.detect import check_native
 from alignment.data.files import read_records
 from alignment.data.mixtures import drawn, draws, interleaved, priorities, quotas
 from alignment.data.records import Record
@@ -25,7 +26,8 @@ NEEDS = {
     "prompts": "a prompt, as this stage needs",
     "pairs": "a pair that this stage needs: two completions, one of them ranked above the other",
     "rankings": "a ranking that this stage needs: two completions or more, and a judgment of them",
-    "unpaired": "what this stage needs: a completion that a judge labelled good or bad",
+    "unpaired": "what this stage needs: a completion that a judge labelled good or bad; of rankings "
+    "labels=pairs makes such labels",
 }
 """What a file must hold for each view, as it is told where no row of it does."""
 
@@ -55,6 +57,14 @@ def stage_rows(data: DataSection, view: str, **options: Any) -> StageRows:
     prompt is on both sides), in a mixture by the same weights. `options` go to the view (`margin` of pairs).
     Raises UserError when a side that was asked for has no row, or a source too few.
     """
+    try:
+        return _rows(data, view, options)
+    except UserError:
+        check_native(data.paths())  # what is of another format is told so, with the command that helps
+        raise
+
+
+def _rows(data: DataSection, view: str, options: Row) -> StageRows:
     if view == "pairs":
         options["how"] = data.how
     counts: Counter[str] = Counter()

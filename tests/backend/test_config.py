@@ -74,6 +74,8 @@ def test_overrides(tmp_path: Path) -> None:
     assert config.trainer["learning_rate"] == 3e-4
     assert config.model.lora is None
     assert config.data.train == ["b.jsonl", "c.jsonl"]
+    config = load_config(Config, write(tmp_path, GOOD), ["data.train=b.jsonl", "data.validation=c.jsonl"])
+    assert (config.data.train, config.data.validation) == (["b.jsonl"], ["c.jsonl"])  # one needs no brackets
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_overrides(tmp_path: Path) -> None:
         ("{r: 8}", "{r: 0}", "FILE, line 4: model.lora.r must be greater than or equal to 1, got 0"),
         ("stage: sft", "stage: dpo", "FILE, line 1: stage must be 'sft', got 'dpo'"),
         ("  dir: runs/x", "  seed: 1", "FILE, line 10: the key 'run.dir' is missing"),
-        ("train: [a.jsonl]", "train: a.jsonl", "FILE, line 6: data.train must be a valid list"),
+        ("train: [a.jsonl]", "train: 3", "FILE, line 6: data.train must be a valid list"),
         (
             "learning_rate: 1e-5",
             "learning_rte: 1e-5",

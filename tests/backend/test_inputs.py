@@ -53,6 +53,23 @@ def test_plain_paths_are_all_rows_in_order() -> None:
     assert (found.sources, found.lineage()) == ([], {})
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("alpaca.json", '[{"instruction": "add", "input": "", "output": "b"}]'),
+        ("gsm.jsonl", '{"question": "1 + 1", "answer": "2"}'),
+    ],
+)
+def test_a_file_of_another_format_is_told_with_the_command_that_converts_it(
+    here: Path, name: str, text: str
+) -> None:
+    (here / name).write_text(text)
+    with pytest.raises(UserError, match=f"alignkit data convert {name} RECORDS.jsonl"):
+        stage_rows(section([name]), "messages")
+    with pytest.raises(UserError, match="no such file"):
+        stage_rows(section(["nope.jsonl"]), "messages")
+
+
 def test_weights_are_shares_of_the_rows_until_a_source_runs_out() -> None:
     found = stage_rows(section(weighted()), "prompts")
     assert shares(found.train) == {"a": 100, "b": 33}
