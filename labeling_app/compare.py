@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from alignment.data.merge import with_distinct_ids
 from alignment.data.records import Completion, Record, Source
 from alignment.errors import UserError
 from labeling_app import imports
@@ -48,7 +49,7 @@ class Compared:
                 yield Record(
                     id=name if number == 0 else f"{name}-{number + 1}",
                     prompt=record.prompt,
-                    completions=pair,
+                    completions=with_distinct_ids(pair),  # `alignkit generate` calls both c0
                     tools=record.tools,
                     meta=record.meta,
                 )

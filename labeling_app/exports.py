@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection, Row, RowMapping, exists, func, insert, or_, select
 
 from alignment.data.files import SIDECAR, Written, record_writer, remove
+from alignment.data.merge import with_distinct_ids
 from alignment.data.records import Comparison, Judgment, Record
 from alignment.errors import UserError
 from labeling_app.imports import batches
@@ -126,6 +127,8 @@ def told_records(
         for task in connection.execute(select(tasks).where(tasks.c.id.in_(batch)).order_by(tasks.c.id)):
             plain = {"id": task.external_id, "prompt": task.prompt, **task.extra}
             record = msgspec.convert({**plain, "completions": outputs[task.id]}, Record)
+            # Tasks of comparisons imported before ids were told apart hold the same one twice.
+            record.completions = with_distinct_ids(record.completions)
             made, words = said.get(task.id, []), last_words.get(task.id, [])
             own = {name: True for name in ("gold", "practice") if getattr(task, f"is_{name}")}
             record.judgments = [

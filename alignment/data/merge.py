@@ -182,3 +182,20 @@ def _united_judgments(
 
 def _occasion(judgment: Judgment) -> tuple[str | None, ...]:
     return judgment.by, judgment.at, judgment.guideline
+
+
+def with_distinct_ids(completions: list[Completion]) -> list[Completion]:
+    """Completions of several files in one list: an id that several have is written SOURCE-ID, or with the
+    place in the list where that is not enough; ids that stand alone stay. Indices mean what they meant."""
+    count = Counter(one.id for one in completions)
+    taken = {name for name, times in count.items() if times == 1}
+    found = []
+    for place, one in enumerate(completions):
+        if one.id is not None and count[one.id] > 1:
+            name = f"{one.source.name}-{one.id}" if one.source and one.source.name else f"{one.id}-{place}"
+            while name in taken:
+                name += f"-{place}"
+            taken.add(name)
+            one = msgspec.structs.replace(one, id=name)
+        found.append(one)
+    return found

@@ -124,6 +124,26 @@ def test_samples_go_in_pairs_and_one_file_can_hold_both(tmp_path: Path) -> None:
     assert [c.id for c in records[1].completions] == ["walrus-1", "zebra-1"]
 
 
+def test_completions_of_one_id_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`alignkit generate` calls the first completion of each file c0; so do tasks of an old database."""
+    files = [answers(tmp_path / f"{name}.jsonl", name, range(2)) for name in ("zebra", "walrus")]
+    for file in files:
+        text = file.read_text()
+        file.write_text(text.replace("zebra-0", "c0").replace("walrus-0", "c0"))
+    for number, apart in enumerate((True, False)):
+        db = ("--db", f"sqlite:///{tmp_path}/{number}.db")
+        with monkeypatch.context() as patch:
+            if not apart:
+                patch.setattr("labeling_app.compare.with_distinct_ids", lambda completions: completions)
+            run_label("import", "--compare", *files, *db)
+        out = tmp_path / f"{number}.jsonl"
+        run_label("export", out, "--all", *db)
+        for record in read_records(out):
+            assert [c.id for c in record.completions] == ["zebra-c0", "walrus-c0"]
+        if not apart:  # the same comparison again is the same tasks
+            assert "0 tasks added, 2 were there" in run_label("import", "--compare", *files, *db)
+
+
 def test_mistakes(tmp_path: Path) -> None:
     db = ("--db", f"sqlite:///{tmp_path}/labels.db")
     a = answers(tmp_path / "a.jsonl", "zebra", range(2))
