@@ -147,7 +147,8 @@ def _verdicts(
         name = f"{a}_vs_{b}"
         if name in seeds:
             over = Interval(*(seeds[name][key] for key in ("value", "low", "high", "n")))
-            said = claim_over_seeds(a, b, over, list(seeds[name]["rates"].values()), prompts)
+            rated = list(seeds[name]["rates"].values())
+            said = claim_over_seeds(a, b, over, rated, prompts, seeds[name]["p_holm"], len(seeds))
         else:
             enough = undecided(a, b, {**statistics[name], "win_rate": rates[name]._asdict()})
             test = tests[name]

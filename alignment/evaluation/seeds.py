@@ -10,18 +10,22 @@ import numpy as np
 from alignment.errors import UserError
 from alignment.evaluation.statistics import over_seeds
 from alignment.evaluation.verdict import Judged, rate_of
+from alignment.stats.tests import holm, t_test
 
 if TYPE_CHECKING:
     from alignment.evaluation.config import Config
 
 
 def seeds_report(config: Config, judged: Mapping[str, Sequence[Judged]], seed: int) -> dict[str, Any]:
-    """{comparison of a recipe: {value, low, high, n (seeds), prompts, rates {comparison of models: rate}}}.
+    """{comparison of a recipe: {value, low, high, n (seeds), prompts, rates {comparison of models: rate}, p,
+    p_holm}}.
 
-    The interval is over seeds and prompts; prompts on which a verdict could not be read for some seed are
+    The interval is over seeds and prompts; p is of Student's t test of the seeds' rates against one half, and
+    p_holm corrected over the recipes' comparisons. The test knows how little a few seeds say of the next one,
+    the interval what the prompts leave open. Prompts on which a verdict could not be read for some seed are
     left out. Raises UserError where none is left.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for a, b in config.comparisons:
         names = [f"{x}_vs_{y}" for x, y in config.spelled_out(a, b)]
         if len(names) == 1:
@@ -36,4 +40,7 @@ def seeds_report(config: Config, judged: Mapping[str, Sequence[Judged]], seed: i
         )
         rates = {name: rate_of(judged[name], seed).rate for name in names}
         found[f"{a}_vs_{b}"] = {**interval, "prompts": len(common), "rates": rates}
+        found[f"{a}_vs_{b}"]["p"] = t_test(list(rates.values()), 0.5)
+    for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
+        one["p_holm"] = float(p)
     return found

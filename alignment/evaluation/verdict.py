@@ -154,20 +154,32 @@ def claim(
     return Claim(text, f"{_how_sure(p_holm, comparisons)} {enough}", tone)
 
 
-def claim_over_seeds(a: str, b: str, over: Interval, rates: Sequence[float], prompts: int) -> Claim:
-    """The sentences for a recipe that was trained with several seeds; rates: of each seed."""
+def claim_over_seeds(
+    a: str, b: str, over: Interval, rates: Sequence[float], prompts: int, p_holm: float, comparisons: int
+) -> Claim:
+    """The sentences for a recipe that was trained with several seeds; rates: of each seed.
+
+    Better or worse needs both: the interval over seeds and prompts on one side of 1/2, and p of the seeds
+    alone (see seeds.py, corrected for all comparisons of recipes) below 5%.
+    """
     share, low, high = (f"{100 * v:.0f}%" for v in (over.value, over.low, over.high))
     measured = (
         f"over {over.n} training seeds the judge prefers it in {share} of comparisons (95% interval over "
         f"seeds and prompts {low} to {high})."
     )
     seeds = ", ".join(f"{100 * rate:.0f}%" for rate in rates)
-    detail = f"Seed by seed: {seeds}; {prompts:,} prompts."
+    corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
+    p = "< 0.0001" if p_holm < 1e-4 else f"= {p_holm:.2g}"
+    detail = f"Seed by seed: {seeds}; {prompts:,} prompts. t test of the seeds: p {p}{corrected}."
     if over.n < ENOUGH_SEEDS:
         detail += (
             " An interval from so few seeds is somewhat too narrow where seeds differ clearly: it holds the "
             "truth in about 77% of cases with three seeds, in 90% with five."
         )
+    if not over.low <= 0.5 <= over.high and p_holm >= ERROR:
+        better = "better" if over.low > 0.5 else "worse"
+        text = f"{a} looks {better} than {b}, but the next seed may not be: {measured}"
+        return Claim(text, detail, "unsure")
     if over.low > 0.5:
         return Claim(f"{a} is better than {b}: {measured}", detail, "good")
     if over.high < 0.5:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr  # the binomial distribution without the slow import of scipy.stats
+from scipy.special import bdtr, stdtr  # distributions without the slow import of scipy.stats
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -15,6 +15,17 @@ def sign_test(wins: int, losses: int) -> float:
     if wins < 0 or losses < 0:
         raise ValueError(f"wins and losses are counts, not {wins} and {losses}")
     return float(min(1.0, 2.0 * bdtr(min(wins, losses), wins + losses, 0.5)))
+
+
+def t_test(values: ArrayLike, centre: float) -> float:
+    """The two-sided p-value of Student's t test that the mean of (n,) values is `centre`; 1 for n < 2."""
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        return 1.0
+    away, error = abs(float(x.mean()) - centre), float(x.std(ddof=1)) / len(x) ** 0.5
+    if away == 0.0 or error == 0.0:
+        return float(away == 0.0)
+    return float(2.0 * stdtr(len(x) - 1, -away / error))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

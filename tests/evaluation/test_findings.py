@@ -183,6 +183,7 @@ def test_a_recipe_trained_with_several_seeds(tmp_path: Path) -> None:
     assert over["rates"] == pytest.approx({f"ours-{k}_vs_base": 0.5 + k / 10 for k in range(3)})
     assert (over["value"], over["n"], over["prompts"]) == (pytest.approx(0.6), 3, 40)
     assert over["low"] < report["win_rate"]["ours-1_vs_base"]["low"] + 0.1
+    assert (over["p"], over["p_holm"]) == pytest.approx([0.2254] * 2, abs=1e-4)  # t = √3 with 2 df
     assert "over 3 training seeds" in report["verdict"][0]["text"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "another training seed; all others cover other prompts alone" in page

@@ -169,12 +169,22 @@ def test_a_win_rate_that_the_sign_test_contradicts_is_no_verdict() -> None:
 
 
 def test_several_seeds_of_a_recipe_speak_together() -> None:
-    said = claim_over_seeds("dpo", "sft", Interval(0.62, 0.53, 0.7, 3), [0.58, 0.61, 0.67], 200)
+    over = Interval(0.62, 0.53, 0.7, 3)
+    said = claim_over_seeds("dpo", "sft", over, [0.58, 0.61, 0.67], 200, 0.046, 1)
     assert said.text.startswith("dpo is better than sft: over 3 training seeds the judge prefers it in 62%")
-    assert "Seed by seed: 58%, 61%, 67%; 200 prompts." in said.detail
+    assert "Seed by seed: 58%, 61%, 67%; 200 prompts. t test of the seeds: p = 0.046." in said.detail
     assert "too narrow" in said.detail
-    assert "too narrow" not in claim_over_seeds("a", "b", Interval(0.6, 0.5, 0.7, 12), [0.6] * 12, 9).detail
-    assert claim_over_seeds("a", "b", Interval(0.6, 0.5, 0.7, 12), [0.6] * 12, 9).tone == "unsure"
+    for low, tone in ((0.5, "unsure"), (0.51, "good")):
+        many = claim_over_seeds("a", "b", Interval(0.6, low, 0.7, 12), [0.6] * 12, 9, 0.0, 1)
+        assert "too narrow" not in many.detail
+        assert many.tone == tone
+
+
+def test_seeds_that_may_differ_by_chance_call_no_recipe_better() -> None:
+    said = claim_over_seeds("dpo", "sft", Interval(0.62, 0.53, 0.7, 3), [0.58, 0.61, 0.67], 200, 0.092, 2)
+    assert said.tone == "unsure"
+    assert said.text.startswith("dpo looks better than sft, but the next seed may not be: over 3 training")
+    assert "p = 0.092, corrected for 2 comparisons" in said.detail
 
 
 def test_kl_is_the_mean_of_summed_log_ratios() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment.stats import holm, sign_test
+from alignment.stats.tests import t_test
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
@@ -37,3 +38,11 @@ def test_holm_by_its_definition(p: list[float]) -> None:
 
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx(np.array([0.03, 0.06, 0.06]))
+
+
+@pytest.mark.parametrize("values", [[0.58, 0.61, 0.67], [0.4, 0.7], [0.45, 0.5, 0.41, 0.52, 0.47]])
+def test_the_t_test_against_scipy(values: list[float]) -> None:
+    from scipy.stats import ttest_1samp
+
+    assert t_test(values, 0.5) == pytest.approx(ttest_1samp(values, 0.5).pvalue)
+    assert (t_test([0.6], 0.5), t_test([0.5, 0.5], 0.5), t_test([0.6, 0.6], 0.5)) == (1.0, 1.0, 0.0)
