@@ -23,7 +23,7 @@ import numpy as np
 from alignment.data.refusals import is_refusal
 from alignment.errors import UserError
 from alignment.evaluation.standings import differences, mean_by_prompt, shared_pairs
-from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts
+from alignment.evaluation.stored import Spoken, Stored, read_judges, read_texts, same_answers
 from alignment.stats import Interval, paired_difference, wider_for_few
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ def drift(
         "warnings": [],
     }
     result["warnings"] = _warnings(result, said)
+    if not any(figure["difference"]["value"] for figure in figures) and same_answers(baseline, new, tested):
+        result["verdict"]["text"] = _same(result["verdict"]["state"], margin, counts["common"])
     return result
 
 
@@ -314,6 +316,16 @@ def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> 
         "tone": tones[state],
         "exit_code": WORSE if failed else 0,
     }
+
+
+def _same(state: str, margin: float, prompts: int) -> str:
+    """The verdict on runs whose tested candidates said the same, which no interval has to tell."""
+    rest = (
+        ""
+        if state == "no worse"
+        else f"; so few do not rule out a fall beyond {100 * margin:g} points on others"
+    )
+    return f"The same answers in both runs on all {prompts:,} common prompts: nothing changed{rest}."
 
 
 def in_points(change: dict[str, Any]) -> str:

@@ -170,7 +170,9 @@ def _change(
     if share:
         interval = wider_for_few(interval, int((parts < 0).sum()), int((parts > 0).sum()))
     smallest = (
-        smallest_share_change(len(parts), (worsened + bettered) / len(parts))
+        None  # with none right before, none can be lost
+        if share and not other.parts.any()
+        else smallest_share_change(len(parts), (worsened + bettered) / len(parts))
         if share
         else smallest_change(parts, mine.wholes)
         if len(parts) > 1
@@ -243,8 +245,11 @@ def _sentence(name: str, change: Mapping[str, Any], probe: Mapping[str, Any], te
     low, high = change["low"], change["high"]
     if low <= 0.0 <= high:
         least = change["smallest_loss"]
+        floor = share and probe["models"][b]["value"] == 0.0
         seen = (
-            "so few items show no loss at all"
+            f"no loss can show here: {b} got none right"
+            if floor
+            else "so few items show no loss at all"
             if least is None
             else f"a loss of {figure(least)}{unit} would have been seen with 80% chance"
         )

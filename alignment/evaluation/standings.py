@@ -9,7 +9,7 @@ import numpy as np
 
 from alignment.errors import UserError
 from alignment.evaluation.answers import is_file
-from alignment.evaluation.stored import Outcomes, Stored
+from alignment.evaluation.stored import Outcomes, Stored, same_answers
 from alignment.stats import Ranking, holm, paired_difference, rank_models, sign_test, win_rate
 from alignment.stats.intervals import group_sums
 from alignment.stats.ranking import ELO
@@ -93,7 +93,8 @@ def compare_runs(
     rows = [_paired(first, second, pair, seed) for pair in pairs]
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(p)
-        row["text"] = _sentence(row, len(rows))
+        same = not row["wins"] + row["losses"] and _same(first, second, row)
+        row["text"] = _sentence(row, len(rows), same)
     return {
         "runs": [first.folder, second.folder],
         "comparisons": rows,
@@ -205,12 +206,19 @@ def _paired(first: Stored, second: Stored, pair: tuple[str, str], seed: int) -> 
     }
 
 
-def _sentence(row: dict[str, Any], tests: int) -> str:
+def _same(first: Stored, second: Stored, row: dict[str, Any]) -> bool:
+    old, new = first.comparisons[row["first"]], second.comparisons[row["second"]]
+    return same_answers(first, second, [(old.a, new.a), (old.b, new.b)])
+
+
+def _sentence(row: dict[str, Any], tests: int, same: bool) -> str:
     change = row["difference"]
     name = row["first"] if row["first"] == row["second"] else f"{row['second']} against {row['first']}"
     moved = "rose" if change["low"] > 0 else "fell" if change["high"] < 0 else None
     points = f"{100 * change['value']:+.1f} points (95% interval {100 * change['low']:+.1f} to "
     points += f"{100 * change['high']:+.1f}) on {change['n']:,} common prompts"
+    if same:
+        return f"{name}: the same answers in both runs on {change['n']:,} common prompts, so nothing changed."
     if moved and row["p_holm"] >= 0.05:
         corrected = f", corrected for {tests} comparisons" if tests > 1 else ""
         chance = f"that may be chance (sign test p = {row['p_holm']:.2g}{corrected})"

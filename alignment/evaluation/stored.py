@@ -194,6 +194,24 @@ def read_texts(run: Stored) -> Iterator[tuple[str, dict[str, list[Said]]]]:
         yield run.keys[row.id], answers
 
 
+def same_answers(first: Stored, second: Stored, names: Iterable[tuple[str, str]]) -> bool:
+    """Whether these models (name in the first run, in the second) said the same on every common prompt.
+
+    False where a run did not keep its completions.
+    """
+    pairs = set(names)
+    try:
+        before = {key: {a: _said(answers, a) for a, _ in pairs} for key, answers in read_texts(first)}
+        common = [(before[key], answers) for key, answers in read_texts(second) if key in before]
+    except UserError:
+        return False
+    return bool(common) and all(old[a] == _said(new, b) for old, new in common for a, b in pairs)
+
+
+def _said(answers: dict[str, list[Said]], name: str) -> list[str]:
+    return [said.text for said in answers.get(name, ())]
+
+
 def find_stored(folders: Iterable[str | Path]) -> list[Stored]:
     """Every finished evaluation in the folders and below, by path. Raises UserError where there is none."""
     found: dict[Path, Path] = {}

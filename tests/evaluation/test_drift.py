@@ -396,3 +396,16 @@ def test_both_pages_on_a_phone_for_readers_with_aids_and_with_hostile_texts(
         assert page.locator("img").count() == 0
         assert [problem["id"] for problem in axe.run(page).response["violations"]] == []
         assert said == []
+
+
+def test_the_same_answers_are_said_to_be_the_same(tmp_path: Path) -> None:
+    first, second = (
+        read_stored(write_run(tmp_path / name, {"program": [1.0, 0.0] * (n // 2)}))
+        for name, n in (("a", 80), ("b", 60))
+    )
+    found = drift(first, second, margin=0.02)["verdict"]
+    assert found["state"] == "undecided"
+    assert found["text"].startswith(
+        "The same answers in both runs on all 60 common prompts: nothing changed; so few"
+    )
+    assert drift(first, second, margin=0.5)["verdict"]["text"].endswith("prompts: nothing changed.")

@@ -250,6 +250,17 @@ def test_two_runs_are_paired_over_their_common_prompts(tmp_path: Path) -> None:
     assert "fell" in back["text"]
 
 
+def test_runs_with_the_same_answers_are_said_to_have_them(tmp_path: Path) -> None:
+    rows = judged("dpo", "base", 0.2, 80, 0)
+    first, second = (read_stored(write_run(tmp_path / name, rows[:n])) for name, n in (("a", 80), ("b", 60)))
+    (row,) = compare_runs(first, second)["comparisons"]
+    assert row["text"].startswith("dpo_vs_base: the same answers in both runs on 60 common prompts")
+    text = (tmp_path / "b/completions.jsonl").read_text()
+    (tmp_path / "b/completions.jsonl").write_text(text.replace("word ", "words "))
+    (row,) = compare_runs(first, second)["comparisons"]
+    assert "no change can be told" in row["text"]
+
+
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", judged("dpo", "base", 0.2, 20, 0) + judged("sft", "base", 0.2, 20, 0))
     b = write_run(tmp_path / "b", judged("ppo", "base", 0.2, 20, 1))

@@ -308,6 +308,11 @@ def test_without_a_change_the_smallest_loss_that_would_have_shown_is_told() -> N
     assert not change["forgotten"]
     assert "No change of new against old is seen: exact match on quiz +0.0 points" in change["text"]
     assert f"a loss of {100 * change['smallest_loss']:.1f} points would have been seen" in change["text"]
+    floor = probe_report(measured(new=[0] * 29 + [1], old=[0] * 30), [("new", "old")])
+    change = floor["quiz"]["pairs"]["new_vs_old"]
+    assert change["text"].endswith("; no loss can show here: old got none right.")
+    assert change["smallest_loss"] is None
+    assert change["low"] < 0.0 < change["high"]
     few = probe_report(measured(new=[1, 0], old=[1, 0]), [("new", "old")])
     assert "so few items show no loss at all" in few["quiz"]["pairs"]["new_vs_old"]["text"]
 
