@@ -30,12 +30,13 @@ def test_start_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (config,) = YAML.findall(text)
     Path("first.yaml").write_text(config)
     commands = re.findall(r"^    alignkit (.*)$", text, re.MULTILINE)
-    assert len(commands) == 9
+    assert len(commands) == 10
     said = ""
     for command in commands:
         result = CliRunner().invoke(app, shlex.split(command))
         assert result.exit_code == 0, f"{command}: {result.output}"
         said += result.output
+    assert "he same answers" not in said
     assert "97 by the exact sign test" in said
     assert re.search(
         r"cold (is|looks) (better|worse) than warm|cold is better than warm cannot be told", said
