@@ -96,13 +96,16 @@ def drift(
         "only_baseline": len(asked[0] - asked[1]),
         "only_new": len(asked[1] - asked[0]),
     }
+    verdict = _verdict(figures, margin, strict)
+    if not any(figure["difference"]["value"] for figure in figures) and same_answers(baseline, new, tested):
+        verdict["text"] = _same(verdict["state"], margin, counts["common"])
     result = {
         "format": FORMAT,
         "baseline": baseline.folder,
         "new": new.folder,
         "margin": margin,
         "level": _level(len(figures)),
-        "verdict": _verdict(figures, margin, strict),
+        "verdict": verdict,
         "figures": figures,
         "beside": beside,
         "prompts": counts,
@@ -110,8 +113,6 @@ def drift(
         "warnings": [],
     }
     result["warnings"] = _warnings(result, said)
-    if not any(figure["difference"]["value"] for figure in figures) and same_answers(baseline, new, tested):
-        result["verdict"]["text"] = _same(result["verdict"]["state"], margin, counts["common"])
     return result
 
 
