@@ -126,6 +126,21 @@ def test_the_saved_adapter_is_the_trained_policy(start: Start, adapter: str, lor
         assert not torch.allclose(again(ids).logits, given(ids).logits, atol=1e-3)
 
 
+def test_the_libraries_write_and_say_nothing_of_their_own(
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """No bars where nobody watches, no card beside checkpoints, no look for "tiny" on the hub."""
+    given = ["model.path=tiny", "model.lora={r: 2}", "trainer.save_steps=1"]
+    result = start(*given, "trainer.precompute_ref_log_probs=true")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("*/COMPLETE")]
+    assert not (tmp_path / "run" / "checkpoints" / "README.md").exists()
+    named = json.loads((Path(result["model"]) / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == "tiny"
+    said = capfd.readouterr().err + "".join(str(warning.message) for warning in recwarn)
+    for words in ("Computing reference", "Loading weights", "config file", "config.json"):
+        assert words not in said
+
+
 def log_likelihood(model: Any, prompt: list[int], completion: list[int]) -> torch.Tensor:
     """log π(completion | prompt), one sequence alone, from the whole logits."""
     ids = torch.tensor([prompt + completion])

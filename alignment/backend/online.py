@@ -13,7 +13,7 @@ import pydantic
 
 from alignment.backend.config import Section, StageConfig, trainer_args
 from alignment.backend.inputs import Row, counted, dataset, stage_rows
-from alignment.backend.progress import say
+from alignment.backend.progress import only_own_progress, say
 from alignment.backend.runs import open_run
 from alignment.errors import UserError
 
@@ -153,6 +153,7 @@ def run_online(config: OnlineConfig, trainer_name: str, scorer: Scorer | None) -
     check_prompts(len(prompts), args)
     check_memory(config, args, config.stage, counts["longest"] + args.max_completion_length)
     say(counted(counts, left_out))
+    only_own_progress()  # TRL loads the reference itself
     set_seed(config.run.seed)
     policy = load_policy(config.model)
     policy.generation_config.eos_token_id = stops = stop_ids(tokenizer, policy.generation_config)

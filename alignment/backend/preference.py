@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from alignment.backend.inputs import StageRows, counted
-from alignment.backend.progress import say
+from alignment.backend.progress import only_own_progress, say
 
 if TYPE_CHECKING:
     from alignment.backend.config import StageConfig
@@ -32,6 +32,9 @@ def against_reference(
     check_rows(rows.validation, tokenizer, *limits)
     say(counted(counts, rows.left_out))
     check_memory(config, args, config.stage, min(counts["longest"], args.max_length or counts["longest"]))
+    only_own_progress()
+    if args.precompute_ref_log_probs:
+        say("measuring the log-probabilities of the reference first")
     set_seed(config.run.seed)
     policy = load_policy(config.model)
     reference = load_reference(config.model, policy, args.precompute_ref_log_probs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -72,6 +73,15 @@ class Steps:
                 f"{self.title}: {done}/{self.total}, {seconds:.2f} s each, {left:.0f} s left{tail}",
                 file=sys.stderr,
             )
+
+
+def only_own_progress() -> None:
+    """No bars of the libraries from here on: of loading weights, and where nobody watches those of TRL."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # what TRL asks before it shows one
 
 
 def say(text: str) -> None:

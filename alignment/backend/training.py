@@ -13,17 +13,17 @@ import shutil
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import rotate_checkpoints
-from transformers.utils.logging import disable_progress_bar
 
 from alignment.backend.packed import compile_layers
 from alignment.backend.preflight import check_disk
-from alignment.backend.progress import Steps, say
+from alignment.backend.progress import Steps, only_own_progress, say
 from alignment.backend.runs import COMPLETE, Run, is_main_process, remove_empty
 from alignment.errors import UserError
 
@@ -38,7 +38,11 @@ def run_trainer(trainer: Any, run: Run, *, stop_every: int = 1) -> dict[str, Any
     `run.finish`. SIGINT and SIGTERM end the current step (the next one that `stop_every` divides), write a
     checkpoint and exit with 130 or 143. Raises UserError when the disk has no room for the checkpoints.
     """
-    disable_progress_bar()  # of transformers, for the shards of a model: `watch` shows ours
+    only_own_progress()
+    trainer.create_model_card = lambda *_, **__: None  # TRL would write one of nothing into the checkpoints
+    if hasattr(trainer.model, "peft_config"):
+        # PEFT would look up the base by its name, also on the hub, for whether we added to its vocabulary.
+        trainer.model.save_pretrained = partial(trainer.model.save_pretrained, save_embedding_layers=False)
     if trainer.args.torch_compile:
         compile_layers(trainer.model)
     _check_room(trainer, run)
