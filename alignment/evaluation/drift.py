@@ -69,7 +69,8 @@ def drift(
     Kinds: win_rate (against the other candidate), head_to_head (how often the new answer has the better score
     of the two, less one half; only with a judge that scores), probe (a share of its items of which more is
     better). Beside them, as they have no good direction or scale: score, words, refusals, empty, perplexity
-    (nats a token, the mean over documents). Raises UserError where the judge is another one, or the runs have
+    (nats a token, or a byte where the tokens are others, the mean over documents).
+    Raises UserError where the judge is another one, or the runs have
     no comparison or no prompt in common.
     """
     if baseline.judge != new.judge:
@@ -237,7 +238,9 @@ def _of_probes(
     runs = [read_measured(Path(run.folder)) for run in (baseline, new)]
     shares, other = [], []
     for probe, (old, name) in product(sorted(runs[0].keys() & runs[1].keys()), tested):
-        sides = [_by_item(run[probe], one) for run, one in zip(runs, (old, name), strict=True)]
+        read = [(run[probe], one) for run, one in zip(runs, (old, name), strict=True)]
+        per_byte = _other_tokens(*(measured.rows.get(one, []) for measured, one in read))
+        sides = [_by_item(measured, one, per_byte) for measured, one in read]
         for what in (one for one in sides[0] if one in sides[1]):  # in an order that stays
             found = Paired(f"{name}, {probe}: {what}", "probe", None, sides[0][what], sides[1][what])
             if found.before.keys().isdisjoint(found.after):
@@ -249,15 +252,22 @@ def _of_probes(
     return shares, other
 
 
-def _by_item(probe: Measured, name: str) -> dict[str, ByPrompt]:
+def _other_tokens(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Whether the models read a document as different tokens: likelihoods a token cannot be compared then."""
+    counts = {row["item"]: row.get("tokens") for row in before}
+    return any(counts.get(row["item"], row.get("tokens")) != row.get("tokens") for row in after)
+
+
+def _by_item(probe: Measured, name: str, per_byte: bool) -> dict[str, ByPrompt]:
     """What a probe says of a model, item by item, by figure; nothing for kinds that have no such figure."""
     from alignment.evaluation.probe_figures import scores_of
     from alignment.evaluation.safety_figures import METRICS
 
     kind, rows = probe.settings["kind"], probe.rows.get(name)
     names = {"choices": "right answers", "exact_match": "exact matches", "perplexity": "nats a token"}
+    names |= {"perplexity": "nats a byte"} if per_byte else {}
     if rows and kind in names:
-        scores = scores_of(probe.settings, rows)
+        scores = scores_of(probe.settings, rows, per_byte)
         values = (scores.parts / scores.wholes).tolist()
         return {names[kind]: dict(zip(scores.items, values, strict=True))}
     found = {}

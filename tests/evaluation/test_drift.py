@@ -187,7 +187,7 @@ def test_every_judge_scores_and_texts_are_compared(tmp_path: Path) -> None:
 
 def write_probe(run: Path, name: str, rows: list[dict[str, Any]], **settings: Any) -> None:
     folder = run / "probes" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "probe.json").write_text(json.dumps({"files": ["f"], "repeated": 0, **settings}))
     (folder / "dpo.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -222,6 +222,12 @@ def test_probes_decide_too_whichever_way_is_better(tmp_path: Path) -> None:
     assert result["verdict"]["exit_code"] == 3
     (perplexity,) = [f for f in result["beside"] if f["kind"] == "perplexity"]
     assert perplexity["difference"]["value"] == pytest.approx(2.0)
+    other = [{"item": "d", "log_prob": -20.0, "tokens": 20, "bytes": 50, "windows": 1}]  # as likely as before
+    write_probe(runs[1], "wiki", other, kind="perplexity")
+    result = drift(read_stored(runs[0]), read_stored(runs[1]))
+    (perplexity,) = [f for f in result["beside"] if f["kind"] == "perplexity"]
+    assert perplexity["what"] == "dpo, wiki: nats a byte"
+    assert (perplexity["before"], perplexity["difference"]["value"]) == (0.4, 0.0)
 
 
 def test_prompts_and_judges_that_only_one_run_has_are_named(tmp_path: Path) -> None:
