@@ -23,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from alignment.backend.heads import unwrap
 
+NO_MASK = (1, 1, 1, 1)  # shape of the mask that says: sequences end to end, each causal, nothing else masked
 PROBE = (7, 4, 5)  # lengths of the sequences that `why_not_packed` tries
 TOLERANCE = {True: 0.05, False: 1e-3}  # relative, in half precision and in float32; rounding stays below
 
@@ -51,7 +52,7 @@ def arguments(lengths: Tensor, device: Any) -> dict[str, Any]:
     return {
         "position_ids": (torch.arange(total, device=device) - starts)[None],
         # Of four dimensions, it is passed through: transformers would build a mask of T².
-        "attention_mask": torch.empty((1, 1, 1, 1), device=device),
+        "attention_mask": torch.empty(NO_MASK, device=device),
         "use_cache": False,
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
@@ -74,20 +75,26 @@ def attend(
     cache_rows: Tensor | None = None,
     cache_places: Tensor | None = None,
     cache_used: Tensor | None = None,
+    cacheable: list[tuple[Any, Tensor, Tensor]] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """An attention function: query (1, H, T, D), keys and values (1, H_kv, T, D) -> (1, T, H, D), None.
 
-    cu_seq_lens_q (B+1,) int32: where sequences of at most max_length_q tokens begin and end; without them it
-    is `sdpa`. cache_rows, cache_places (T,): where keys and values go in the module's `cached_keys` and
-    `cached_values` (rows, length, H_kv, D). cache_used (B,) int32: each sequence is one new token that
-    attends to so many tokens of its row of the cache; cu_seq_lens_k (B+1,) is where these rows begin.
+    cu_seq_lens_q (B+1,) int32: where sequences of at most max_length_q tokens begin and end; without them, or
+    with a mask of its own (TRL packs rows for models with sliding windows too), it is `sdpa`.
+    cache_rows, cache_places (T,): where keys and values go in the module's `cached_keys` and `cached_values`
+    (rows, length, H_kv, D). cache_used (B,) int32: each sequence is one new token that attends to so many
+    tokens of its row of the cache; cu_seq_lens_k (B+1,) is where these rows begin.
+    cacheable: where the module is noted, with the keys and values that it would cache.
     """
-    if cu_seq_lens_q is None or max_length_q is None:
+    packed = attention_mask is not None and attention_mask.shape == NO_MASK
+    if not packed or cu_seq_lens_q is None or max_length_q is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     q, k, v = (end_to_end(x) for x in (query, key, value))
+    if cacheable is not None:
+        cacheable.append((module, k, v))
     if cache_rows is not None:
         module.cached_keys[cache_rows, cache_places] = k
         module.cached_values[cache_rows, cache_places] = v

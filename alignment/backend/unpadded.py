@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from alignment.backend.heads import unwrap
-from alignment.backend.packed import arguments, compile_layers, why_not_packed
+from alignment.backend.packed import NO_MASK, arguments, compile_layers, why_not_packed
 
 # What a caller may ask for that is of the padded shape: it gets the model's own forward.
 WHOLE = ("output_hidden_states", "output_attentions", "output_router_logits")
@@ -62,7 +62,7 @@ def _forward(
     """The backbone's forward. input_ids, attention_mask (B, T); last_hidden_state (B, T, d), 0 in padding."""
     own = type(backbone).forward
     if attention_mask is None and "cu_seq_lens_q" in kwargs:  # TRL's packed rows: their mask would be T²
-        attention_mask = torch.empty((1, 1, 1, 1), device=kwargs["cu_seq_lens_q"].device)
+        attention_mask = torch.empty(NO_MASK, device=kwargs["cu_seq_lens_q"].device)
     if (
         input_ids is None
         or attention_mask is None

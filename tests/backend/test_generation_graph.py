@@ -14,6 +14,7 @@ from alignment.backend.config import ModelSection
 from alignment.backend.generation import GenerationSection, generate, graph
 from alignment.backend.generation.graph import GraphEngine, why_not
 from alignment.backend.models import load_policy, load_tokenizer
+from alignment.backend.packed import states
 
 TEXTS = ["the cat", "a hen ran to the red mat and sat " * 3, "dog", "sun " * 20, "."]
 
@@ -103,6 +104,22 @@ def test_weights_that_change_in_place_are_seen(toy_model: str, prompts: list[lis
     after = engine.decode(prompts[:4], 8, [2], 0, 0.0)
     assert after != before
     assert [got.token_ids for got in after] == [by_transformers(model, row, 8, 2) for row in prompts[:4]]
+
+
+def test_another_models_forward_meanwhile_is_not_taken_for_the_engines(
+    policy: Any, toy_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a server whose threads score with one model and sample from another."""
+    other, ids = load_policy(ModelSection(path=toy_model), trainable=False, device="cpu"), torch.tensor([[5]])
+
+    def busy(*given: Any) -> None:
+        other(ids)
+        states(other.base_model, ids[0], torch.tensor([1]))
+
+    handle = policy.model.layers[0].register_forward_pre_hook(busy)
+    layers = GraphEngine(policy).layers
+    handle.remove()
+    assert [module for module, _, _ in layers] == [layer.self_attn for layer in policy.model.layers]
 
 
 def test_a_cache_is_freed_before_the_next_is_made_and_with_the_engine(

@@ -87,6 +87,22 @@ def test_calls_without_packed_sequences_are_transformers_own() -> None:
     torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
+def test_a_model_that_is_not_packed_here_keeps_its_own_mask() -> None:
+    """As TRL's SFTTrainer hands packed rows to a model with a sliding window."""
+    sliding = a_model(MistralConfig(**SMALL, sliding_window=4)).base_model
+    assert why_not_packed(a_model()) is None  # `attend` is in place from here on
+    lengths = torch.tensor(LENGTHS)
+    bounds = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
+    positions = torch.cat([torch.arange(n) for n in LENGTHS])
+    packed = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": 17, "max_length_k": 17}
+    with torch.no_grad():
+        got = sliding(
+            input_ids=torch.cat(some_ids())[None], position_ids=positions[None], use_cache=False, **packed
+        ).last_hidden_state[0]
+        alone = [sliding(input_ids=ids[None]).last_hidden_state[0] for ids in some_ids()]
+    torch.testing.assert_close(got, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
 def test_which_models_must_be_padded() -> None:
     assert why_not_packed(a_model()) is None
     assert "is not sdpa" in str(why_not_packed(a_model(attn_implementation="eager")))

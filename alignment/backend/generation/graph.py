@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from alignment.backend.packed import arguments, attend, compile_layers, end_to_end, why_not_packed
+from alignment.backend.packed import NO_MASK, arguments, compile_layers, why_not_packed
 
 CHECK = 16  # steps between looks at which rows have ended; a look waits for the GPU
 LENGTH = 64  # caches hold a multiple of so many tokens, and one that is up to SPARE times as long will do
@@ -210,7 +209,7 @@ class _Batch:
         logits = self.model(
             input_ids=self.token[None, :size],
             position_ids=place[None],
-            attention_mask=torch.empty((1, 1, 1, 1), device=place.device),
+            attention_mask=torch.empty(NO_MASK, device=place.device),
             use_cache=False,
             cu_seq_lens_q=bounds,
             cu_seq_lens_k=bounds * self.length,
@@ -283,17 +282,8 @@ def _cast_copy(model: Any, dtype: torch.dtype) -> Any:
 def _attention_layers(model: Any) -> list[tuple[Any, Tensor, Tensor]]:
     """The attention modules of a model, each with a key and a value such as it caches."""
     found: list[tuple[Any, Tensor, Tensor]] = []
-
-    def noting(module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Any:
-        found.append((module, end_to_end(key), end_to_end(value)))
-        return attend(module, query, key, value, *rest, **options)
-
-    given = arguments(torch.tensor([1]), model.device)
-    ALL_ATTENTION_FUNCTIONS.register("sdpa", noting)
-    try:
-        model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), **given)
-    finally:
-        ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)
+    ids = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+    model(input_ids=ids, cacheable=found, **arguments(torch.tensor([1]), model.device))
     return found
 
 
