@@ -189,7 +189,7 @@ def test_use_vllm_is_passed_through_to_trl(
 
     place = "trl.trainer.grpo_trainer" if name == "grpo" else "trl.trainer.rloo_trainer"
     monkeypatch.setattr(f"{place}.VLLMGeneration", Stub)
-    more = [] if name == "ppo" else ["missing_eos_penalty=0.5"]
+    more = ["trainer.critic_warmup_steps=0"] if name == "ppo" else ["missing_eos_penalty=0.5"]
     given = ["trainer.use_vllm=true", "trainer.vllm_mode=colocate", "trainer.num_generations=4", *more]
     how = [f"model.lora={lora}", "model.dtype=bfloat16", "trainer.learning_rate=0.1"]
     result = module.run(load(module, *given, *how))
