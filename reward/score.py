@@ -21,11 +21,16 @@ TOGETHER = 256  # records whose completions are scored at once, so that batches 
 
 
 def score_file(
-    scorer: Any, source: str | os.PathLike[str], out: str | os.PathLike[str], overwrite: bool = False
+    scorer: Any,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    overwrite: bool = False,
+    as_one: bool = False,
 ) -> dict[str, Any]:
     """Write the records of `source` to `out` with the rewards of their completions, in place of any there.
 
-    scorer: with `members` as RewardScorer has it. A completion that does not end with an assistant's words
+    scorer: with `members` and `score` as RewardScorer has them; as_one: write its one score a completion, as
+    the scorer combines its members. A completion that does not end with an assistant's words
     gets none. Returns {"records", "completions", "scored", "members", "mean", "disagreement" (mean over the
     records where members can differ, else None)}.
     """
@@ -33,7 +38,7 @@ def score_file(
     members, total, apart = 0, 0.0, []
     with record_writer(out, overwrite) as writer:
         for records in _groups(read_records([source])):
-            rewards = _score(scorer, records)
+            rewards = _score(scorer, records, as_one)
             for record in records:
                 counts["records"] += 1
                 found = [next(rewards) for _ in record.completions]
@@ -63,8 +68,8 @@ def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield group
 
 
-def _score(scorer: Any, records: list[Record]) -> Iterator[list[float] | None]:
-    """The members' rewards of each completion of these records, in order; None where there is no reply."""
+def _score(scorer: Any, records: list[Record], as_one: bool) -> Iterator[list[float] | None]:
+    """The rewards, one a member or combined, of each completion in order; None where there is no reply."""
     prompts, texts, there = [], [], []
     for record in records:
         for completion in record.completions:
@@ -73,5 +78,8 @@ def _score(scorer: Any, records: list[Record]) -> Iterator[list[float] | None]:
             if there[-1]:
                 prompts.append([message_dict(turn) for turn in [*record.prompt, *turns[:-1]]])
                 texts.append(turns[-1].content)
-    rewards = iter(scorer.members(prompts, texts) if texts else [])
+    if as_one:
+        rewards = iter([[score] for score in scorer.score(prompts, texts)] if texts else [])
+    else:
+        rewards = iter(scorer.members(prompts, texts) if texts else [])
     return iter([next(rewards) if scored else None for scored in there])

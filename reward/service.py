@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 import pydantic
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from jinja2 import TemplateError
 
 from alignment.backend.scoring import TOKEN
@@ -69,6 +71,15 @@ def make_app(scorer: Any, token: str | None = None) -> FastAPI:
         length = request.headers.get("content-length", "")
         if not length.isdigit() or int(length) > MOST_BYTES:
             raise HTTPException(413, f"a request says its length, at most {MOST_BYTES} bytes")
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        sentence = f"{where}: {first['msg']}" if where else str(first["msg"])
+        if "json" not in request.headers.get("content-type", ""):
+            sentence = "send JSON, with the header Content-Type: application/json"
+        return JSONResponse({"detail": sentence}, 422)
 
     @app.get("/health")
     def health() -> dict[str, Any]:

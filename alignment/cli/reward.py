@@ -23,6 +23,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A reward run, a mod
 Combine = Annotated[
     Literal["mean", "worst", "uncertainty"], typer.Option(help="How an ensemble's members become one score.")
 ]
+Penalty = Annotated[float, typer.Option(min=0, help="Of the variance, for --combine uncertainty.")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Longer texts lose their first tokens.")]
 Budget = Annotated[int, typer.Option(min=1, help="Tokens in one forward pass.")]
 
@@ -39,22 +40,31 @@ def score(
     model: Annotated[
         str, typer.Option("--model", help="A reward run, a folder, a hub id, or http://… of a service.")
     ],
+    combine: Annotated[
+        Literal["mean", "worst", "uncertainty"] | None,
+        typer.Option(help="Write an ensemble's one score by this, instead of one a member."),
+    ] = None,
+    penalty: Penalty = 0.1,
     max_length: MaxLength = None,
     token_budget: Budget = 16_384,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
-    """Write the rewards of every completion, one a member; the labeling queue is ordered by their spread."""
+    """Write every completion's rewards, one a member; the labeling queue is ordered by their spread."""
     from alignment.data.files import data_files
     from alignment.errors import UserError
 
     data_files([file])  # a file that is not there is told before a model is loaded
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists; choose another name or add --overwrite")
+    if combine is not None and model.startswith(("http://", "https://")):
+        raise UserError(f"{model} is a service, which combines by its own --combine: leave it out here")
     from alignment.backend.scoring import load_scorer
     from reward.score import score_file
 
-    scorer = load_scorer(model, max_length=max_length, token_budget=token_budget)
-    print(json.dumps(score_file(scorer, file, out, overwrite), indent=2))
+    scorer = load_scorer(
+        model, max_length=max_length, token_budget=token_budget, combine=combine or "mean", penalty=penalty
+    )
+    print(json.dumps(score_file(scorer, file, out, overwrite, combine is not None), indent=2))
 
 
 @app.command()
@@ -63,7 +73,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")] = 8500,
     combine: Combine = "mean",
-    penalty: Annotated[float, typer.Option(min=0, help="Of the variance, for --combine uncertainty.")] = 0.1,
+    penalty: Penalty = 0.1,
     max_length: MaxLength = None,
     token_budget: Budget = 16_384,
 ) -> None:

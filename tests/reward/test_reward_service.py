@@ -92,6 +92,11 @@ def test_what_the_service_refuses(ensemble: str) -> None:
     assert len(client.post("/score", json=body, headers=good).json()["scores"]) == 5
     for wrong in ({**body, "completions": TEXTS[:4]}, {**body, "finished": [True]}, {"prompts": PROMPTS}, {}):
         assert client.post("/score", json=wrong, headers=good).status_code == 422
+    bare = client.post("/score", content=json.dumps(body), headers=good)
+    assert bare.status_code == 422
+    assert bare.json()["detail"] == "send JSON, with the header Content-Type: application/json"
+    lacking = client.post("/score", json={"prompts": PROMPTS}, headers=good)
+    assert lacking.json()["detail"] == "completions: Field required"
     many = {"prompts": [PROMPTS[0]] * 5000, "completions": ["a"] * 5000}
     assert client.post("/score", json=many, headers=good).status_code == 422
     without = client.post("/score", content=iter([json.dumps(body).encode()]), headers=good)
@@ -189,6 +194,14 @@ def test_the_commands(
     out = str(tmp_path / "out.jsonl")
     assert call("score", str(records), out, "--model", ensemble) == 0
     assert json.loads(capsys.readouterr().out)["scored"] == 6
+    one = str(tmp_path / "one.jsonl")
+    assert call("score", str(records), one, "--model", ensemble, "--combine", "worst") == 0
+    assert json.loads(capsys.readouterr().out)["members"] == 1
+    least, every = next(iter(read_records([one]))), next(iter(read_records([out])))
+    for alone, members in zip(least.completions, every.completions, strict=True):
+        assert alone.rewards == pytest.approx([min(members.rewards or [])], abs=1e-6)
+    assert call("score", str(records), one, "--model", "http://127.0.0.1:9", "--combine", "mean") == 2
+    capsys.readouterr()
     assert call("score", str(records), out, "--model", ensemble) == 2
     assert "exists" in capsys.readouterr().err
     assert call("score", str(tmp_path / "none.jsonl"), out, "--model", ensemble, "--overwrite") == 2
