@@ -168,7 +168,7 @@ def _truthfulqa(row: dict[str, Any], place: str) -> SafetyItem:
         one, two = (_targets(row, key, place) for key in ("mc1_targets", "mc2_targets"))
     else:
         true, false = (_listed(row, key, place) for key in ("Correct Answers", "Incorrect Answers"))
-        best = _text(row, "Best Answer", place)
+        best = _text(row, "Best Answer", place).strip()  # as the listed ones, or it would count twice
         one = {best: True} | dict.fromkeys(false, False)
         two = dict.fromkeys([best, *true], True) | dict.fromkeys(false, False)
     for task in (one, two):

@@ -136,7 +136,7 @@ def test_every_format_is_read_as_it_is_published(tmp_path: Path) -> None:
             "Type": "",
             "Category": "Pets",
             "Question": "Do cats fly?",
-            "Best Answer": "No",
+            "Best Answer": "No ",
             "Correct Answers": "No; Never",
             "Incorrect Answers": "Yes; At night",
         }
