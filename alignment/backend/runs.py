@@ -147,7 +147,8 @@ def open_run(config: RunConfig, *, data: list[str], parents: list[str]) -> Run:
     if old is not None and not config.run.overwrite:
         _refuse_changed_inputs(folder, old, inputs)
         return Run(folder, resolved, old, False)
-    state = {"stage": config.stage, "status": "running", **_origin(), **inputs, "metrics": {}}
+    where = {"cwd": os.getcwd()}  # what relative paths of data and parents are relative to
+    state = {"stage": config.stage, "status": "running", **_origin(), **where, **inputs, "metrics": {}}
     return Run(folder, resolved, state, config.run.overwrite)
 
 
@@ -192,6 +193,15 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     if not (Path(folder) / "run.json").is_file():
         raise UserError(f"{folder} is not a run directory: it has no run.json")
     return _read_state(Path(folder))
+
+
+def input_places(folder: str | Path, state: dict[str, Any], path: str) -> list[str]:
+    """Where an input that a run names may lie: below the folder where the run was started, below this one,
+    and, of a run that does not say where it was started, beside its own folder or above it."""
+    if Path(path).is_absolute():
+        return [path]
+    above = [] if "cwd" in state else [str(parent / path) for parent in Path(folder).resolve().parents[:4]]
+    return [*([str(Path(state["cwd"]) / path)] if "cwd" in state else []), path, *above]
 
 
 def trained_on(folder: str | Path, prints: Collection[str]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from alignment.backend.runs import model_fingerprint
 from alignment.evaluation.answers import is_file
 from alignment.evaluation.probe_figures import warnings_of
 from alignment.evaluation.safety_figures import safety_warnings
@@ -17,7 +18,7 @@ FEW_PROMPTS = 100
 
 def cautions(report: dict[str, Any], config: Config) -> list[str]:
     """What a reader must know before trusting the verdict, one sentence each."""
-    found = []
+    found = _of_trained_reward(report, config)
     controls, n = report["controls"], report["prompts"]["n"]
     if n < FEW_PROMPTS:
         found.append(
@@ -117,6 +118,8 @@ def _contaminated(report: dict[str, Any]) -> list[str]:
             f"Some prompts share a run of 13 words with training data, as prompts of one template do (of "
             f"{n}: {', '.join(shared)}); no whole one is in the data of these models."
         )
+    for name, held in report["contamination"].items():
+        found += _unchecked(name, held)
     for probe, models in report["probe_contamination"].items():
         for name, held in models.items():
             whole, runs = held["whole"], held["prompts"] - held["whole"]
@@ -133,6 +136,33 @@ def _contaminated(report: dict[str, Any]) -> list[str]:
                     "share a run of 13 words with it."
                 )
     return found
+
+
+def _of_trained_reward(report: dict[str, Any], config: Config) -> list[str]:
+    """Where the judge is the very reward that a candidate was trained to please."""
+    if config.judge.kind != "reward" or config.judge.path is None:
+        return []
+    judge = model_fingerprint(config.judge.path)
+    return [
+        f"The judge is the reward that {name} was trained against: that it prefers {name} says how well the "
+        "training pleased it, not that the answers are better. Ask another judge, or people."
+        for name, run in report["lineage"].items()
+        if judge is not None
+        and run.get("stage") in ("ppo", "rloo", "grpo")
+        and judge in [parent.get("fingerprint") for parent in run["parents"].values()]
+    ]
+
+
+def _unchecked(name: str, held: dict[str, Any]) -> list[str]:
+    """What contamination says nothing of: data that is not here, or cannot be read."""
+    unchecked = [*held.get("missing", ()), *held.get("unreadable", ())]
+    if not unchecked:
+        return []
+    listed = ", ".join(unchecked[:5]) + (" …" if len(unchecked) > 5 else "")
+    return [
+        f"Whether {name} was trained on these prompts could not be checked in all its data; not here, or not "
+        f"to be read: {listed}."
+    ]
 
 
 def _of_judges(report: dict[str, Any]) -> list[str]:

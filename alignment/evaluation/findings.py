@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.backend.runs import read_run
+from alignment.backend.runs import input_places, read_run
 from alignment.data.contamination import Evaluation
 from alignment.data.files import Rejects, data_files, read_records
 from alignment.data.records import Message, Record
@@ -102,10 +102,25 @@ def _training_data(path: str, depth: int = 8) -> list[str] | None:
     if not (Path(path) / "run.json").is_file():
         return None
     state = read_run(path)
-    files = list(state["data"])
-    for parent in state["parents"] if depth else ():
-        files += _training_data(parent, depth - 1) or []
+    files = [_first(input_places(path, state, name), _is_here) or name for name in state["data"]]
+    for name, told in state["parents"].items() if depth else ():
+        place = _first(input_places(path, state, name), lambda one: (Path(one) / "run.json").is_file())
+        if place is not None:
+            files += _training_data(place, depth - 1) or []
+        elif told.get("folder") == str(Path(name) / "model"):
+            files.append(name)  # it was a run, whose data nobody can tell any more
     return list(dict.fromkeys(files))
+
+
+def _first(places: Sequence[str], fits: Callable[[str], bool]) -> str | None:
+    return next((place for place in places if fits(place)), None)
+
+
+def _is_here(file: str) -> bool:
+    try:
+        return bool(data_files(file))
+    except UserError:
+        return False
 
 
 def _contaminated(
@@ -114,9 +129,7 @@ def _contaminated(
     """{id: whether whole} of the prompts of each set that a file holds, None where nothing can be read; and
     what cannot be, in words: empty too where the file is not here any more."""
     found: dict[str, dict[str, bool]] = {name: {} for name in known}
-    try:
-        data_files(file)
-    except UserError:
+    if not _is_here(file):
         return None, ""
     rejects = Rejects()
     try:

@@ -118,9 +118,9 @@ def build_report(evidence: Evidence, seconds: float) -> dict[str, Any]:
         report["reward_model"] = {"accuracy": read_accuracy(config.reward_run)}
         report["stages"]["reward"] = {"seconds": read_run(config.reward_run)["seconds"], "kl": None}
     report["stages"]["evaluate"] = {"seconds": round(seconds, 3), "kl": None}
-    report["warnings"] = cautions(report, config)
     report["config"] = config.model_dump(mode="json")
     report["lineage"] = {name: lineage(path) for name, path in config.models.items()}
+    report["warnings"] = cautions(report, config)
     return report
 
 

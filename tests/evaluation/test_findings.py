@@ -152,6 +152,52 @@ def test_prompts_of_one_template_are_told_more_calmly_than_leaks() -> None:
     assert known.startswith("Of the items of sums, 5 are in the data that dpo was trained on: what")
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_relative_paths_of_a_run_are_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Against the folder where the run was started, or, of an old run, above its own."""
+    from alignment.evaluation.answers import read_prompts
+    from alignment.evaluation.findings import contamination_of
+
+    work, run = tmp_path / "work", tmp_path / ("runs" if told else "work/runs") / "dpo"
+    run.mkdir(parents=True)
+    work.mkdir(exist_ok=True)
+    write_records(work / "data.jsonl", [record(1)])
+    parents = {"runs/sft": {"folder": "runs/sft/model", "fingerprint": "f"}}
+    state = {"stage": "dpo", "status": "complete", "data": {"data.jsonl": "f"}, "parents": parents}
+    (run / "run.json").write_text(json.dumps({**state, **({"cwd": str(work)} if told else {})}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    prompts, _ = read_prompts([str(work / "data.jsonl")], None)
+    found = contamination_of({"dpo": str(run)}, {"prompts": prompts})["prompts"]["dpo"]
+    assert found["prompts"] == 1
+    assert found["missing"] == ["runs/sft"], "a parent that was a run and is not here"
+
+
+def test_cautions_of_unchecked_data_and_of_a_judge_that_was_trained_against(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from alignment.backend.runs import model_fingerprint
+    from alignment.evaluation.cautions import _of_trained_reward, _unchecked
+
+    (said,) = _unchecked("dpo", {"missing": ["rankings.jsonl"], "unreadable": {}})
+    assert "could not be checked" in said
+    assert "rankings.jsonl" in said
+    assert _unchecked("dpo", {"missing": [], "unreadable": {}}) == []
+
+    for name in ("reward", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+    parents = {"elsewhere/reward": {"fingerprint": model_fingerprint(str(tmp_path / "reward"))}}
+    lineage = {"ppo": {"stage": "ppo", "parents": parents}, "sft": {"stage": "sft", "parents": {}}, "f": {}}
+    for name, told in (("reward", 1), ("other", 0)):
+        judge = SimpleNamespace(kind="reward", path=str(tmp_path / name))
+        said = _of_trained_reward({"lineage": lineage}, SimpleNamespace(judge=judge))  # type: ignore[arg-type]
+        assert len(said) == told
+        assert all("the reward that ppo was trained against" in one for one in said)
+
+
 def test_a_recipe_trained_with_several_seeds(tmp_path: Path) -> None:
     """Three seeds of ours against base: the verdict is over seeds and prompts, each seed has a win rate."""
     records = []
