@@ -259,7 +259,7 @@ def _ordinal(some: list[Said], values: list[Sequence[float | None]]) -> Interval
 def _of_each(judge: Ints, judges: int) -> list[Ints]:
     """The indices at which each judge stands: sorted once, not looked for once a judge."""
     ends = np.cumsum(np.bincount(judge, minlength=judges))
-    return np.split(np.argsort(judge, kind="stable"), ends[:-1])
+    return np.split(np.argsort(judge, kind="stable"), ends[:-1])[:judges]  # of nobody split makes one part
 
 
 def _leaning(found: Comparisons, name: str | None, mine: Ints) -> Leaning:

@@ -223,9 +223,12 @@ def _has_work(tx: Connection, annotator_id: int, place: Place, now: datetime) ->
 def _resume(
     tx: Connection, annotator_id: int, place: Place, now: datetime, until: datetime
 ) -> RowMapping | None:
-    for row in tx.execute(expired(annotator_id, place).order_by(assignments.c.id)):
+    for row in tx.execute(expired(annotator_id, place).order_by(assignments.c.id)).all():
+        attempt = tx.begin_nested()
         if _lock_if_room(tx, row.task_id, now):
+            attempt.commit()
             return _extend(tx, row.id, until)
+        attempt.rollback()
     return None
 
 
@@ -238,15 +241,21 @@ def _lease_new(
     waits = tx.dialect.name == "sqlite"  # nobody else writes now
     while True:
         left = wanted.where(tasks.c.id.not_in(full)) if full else wanted
+        attempt = tx.begin_nested()
         task_id = tx.scalar(left.with_for_update(of=tasks, skip_locked=not waits))
-        if task_id is None and waits:
-            return None
         if task_id is None:
+            attempt.rollback()
+            if waits:
+                return None
             waits = True  # all that is left is locked by others, who may leave room: ask again, in line
             continue
         if _lock_if_room(tx, task_id, now):
+            attempt.commit()
             break
-        full.append(task_id)  # PostgreSQL: filled between our snapshot and our lock
+        # PostgreSQL: filled between our snapshot and our lock, which is let go: two who wait for a task, each
+        # with a full one in hand, would wait for each other.
+        attempt.rollback()
+        full.append(task_id)
     seed = secrets.randbits(31)
     if place.gold_rate > 0:  # gold is looked up whatever the draw says, so that the time does not tell
         known = untouched(annotator_id, place, gold=True).order_by(tasks.c.priority.desc(), tasks.c.id)

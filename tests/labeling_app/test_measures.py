@@ -223,3 +223,9 @@ def test_pandalms_three_annotators_agree_in_92_percent(store: Store, caller: Any
     assert "<dt>Pairwise agreement</dt><dd>92.0%" in text
     for name in ("annotator1 · annotator2", "annotator1 · annotator3", "annotator2 · annotator3"):
         assert name in text
+
+
+def test_a_project_without_a_judgment_has_no_figures() -> None:
+    nobody = panel_of()
+    found = measures.agreement(nobody, comparisons(nobody))
+    assert (found.comparisons, found.pairwise, found.others) == (0, None, {})
