@@ -49,7 +49,7 @@ def _verdict(page: Page, figures: dict[str, Any]) -> None:
     spread = f"{accuracy['value']:.1%} of held-out votes, 95% interval {accuracy['low']:.1%} to "
     spread += f"{accuracy['high']:.1%}"
     if accuracy["low"] > 0.5:
-        page.verdict("It orders pairs as people do more often than chance.", "good", spread)
+        page.verdict("It orders pairs as those who judged them did, more often than chance.", "good", spread)
     else:
         page.verdict("It is not shown to be better than chance.", "bad", spread)
     if longer["value"] >= accuracy["value"]:

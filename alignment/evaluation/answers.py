@@ -182,9 +182,10 @@ def read_answers(path: str, name: str, prompts: Sequence[Prompt], samples: int) 
         found = {k: [c for c in cs if c.source and c.source.name == name] for k, cs in found.items()}
     lacking = [p.id for p in prompts if len(found.get(p.key, ())) < samples]
     if lacking:
+        what = "no answer" if samples == 1 else f"fewer than {samples} answers"
         raise UserError(
-            f"models.{name}: {path} has fewer than {samples} completions for {len(lacking)} of "
-            f"{len(prompts)} prompts, the first of them {lacking[0]}; use the prompts that it was made from"
+            f"models.{name}: {path} has {what} to {len(lacking)} of {len(prompts)} prompts, the first "
+            f"{lacking[0]}; set `prompts` to the file that it was made from, or max_prompts to fewer"
         )
     try:
         return [[a for c in found[p.key][:samples] for a in read_talk(p, c)] for p in prompts]

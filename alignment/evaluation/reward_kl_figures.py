@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 FORMAT = 1
 FEW_PROMPTS = 100
+FEW_POINTS = 3  # different KLs above zero: two points lie on any curve of two parameters
+STILL = 1e-3  # nats an answer, below which a KL is rounding
 
 
 def build_report(
@@ -113,6 +115,13 @@ def verdict(found: dict[str, Any]) -> dict[str, str]:
             "pairs of checkpoints; the intervals of the gold reward hold for all pairs together.",
         }
     gain = last["gold_gain"]
+    still = len(points) > 1 and all(point["kl"]["low"] <= STILL for point in points[1:])
+    if still and gain["low"] <= 0 <= gain["high"]:
+        return {
+            "tone": "unsure",
+            "text": "Nothing moved: the KL of no checkpoint is told from 0; no over-optimisation can show.",
+            "detail": f"As far as can be told, all answer as the base does.{beside}",
+        }
     told = f"{number(gain['value'])} (95% interval {number(gain['low'])} to {number(gain['high'])})"
     none = (
         "No over-optimisation found: no checkpoint has a higher proxy reward and a clearly lower gold reward "
@@ -142,9 +151,9 @@ def _of_best_of_n(best: dict[str, Any] | None) -> str:
     top = max(range(len(best["n"])), key=lambda i: best["gold_gain"][i]["value"])
     gain = best["gold_gain"][top]
     return (
-        f" Without training, the best of {best['n'][top]} of the base's answers by the proxy gains "
-        f"{number(gain['value'])} ({number(gain['low'])} to {number(gain['high'])}) at a KL of at most "
-        f"{number(best['kl'][top])}."
+        f" Without training, the best of {best['n'][top]} of the base's answers, chosen by the proxy, gains "
+        f"{number(gain['value'])} of gold reward ({number(gain['low'])} to {number(gain['high'])}) at "
+        f"a KL of at most {number(best['kl'][top])}."
     )
 
 
@@ -168,7 +177,9 @@ def warnings(found: dict[str, Any], prompts: int) -> list[str]:
     if still:
         told.append(f"The KL of {', '.join(still)} is not told from 0: it has hardly moved from the base.")
     if found["fits"]["gold"] is None:
-        told.append("No curve was fitted: that needs checkpoints at two different KLs above zero, or more.")
+        told.append(
+            "No curve was fitted to the checkpoints: that needs three different KLs above zero, or more."
+        )
     return told
 
 
@@ -200,7 +211,7 @@ def _interval(values: Floats, seed: int) -> dict[str, Any]:
 def _fit(kl: Floats, gained: Floats, form: Any, seed: int) -> dict[str, Any] | None:
     """Gao's curve through the checkpoints; None where these are too few to bend one."""
     roots = np.sqrt(np.maximum(kl.mean(1), 0.0))
-    if len(np.unique(roots[roots > 0])) < 2:
+    if len(np.unique(roots[roots > 0])) < FEW_POINTS:
         return None
     curve = reward_curve(kl, gained, form, seed=seed)
     band = {"at": curve.at, "value": curve.curve.value, "low": curve.curve.low, "high": curve.curve.high}

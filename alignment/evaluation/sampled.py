@@ -75,7 +75,8 @@ def _make(
 
     loaded, tokenizer = model()
     with measured(file, loaded) as tokens:
-        rows = generate(loaded, tokenizer, [p.messages for p in asked], settings, n=n, progress=progress)
+        said, ids = [p.messages for p in asked], [p.id for p in asked]
+        rows = generate(loaded, tokenizer, said, settings, n=n, progress=progress, names=ids)
         tokens += [len(got.token_ids) for row in rows for got in row]
     made = [[Answer(g.text, g.finished, list(g.token_ids)) for g in row] for row in rows]
     params = settings.model_dump(exclude={"token_budget"})

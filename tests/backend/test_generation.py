@@ -103,3 +103,6 @@ def test_no_room(policy: tuple) -> None:
     model, tokenizer = policy
     with pytest.raises(UserError, match=r"prompt 1 has .* tokens"):
         generate(model, tokenizer, PROMPTS, GenerationSection(max_new_tokens=600))
+    names = [f"row-{k}" for k in range(len(PROMPTS))]
+    with pytest.raises(UserError, match=r"prompt row-0 has \d+ tokens .*all fit with \d+ or fewer"):
+        generate(model, tokenizer, PROMPTS, GenerationSection(max_new_tokens=600), names=names)

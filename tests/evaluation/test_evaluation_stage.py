@@ -283,7 +283,7 @@ def test_mistakes_leave_no_folder(models: dict[str, str], prompts: str, tmp_path
     for changes, message in [
         ({"prompts": str(tmp_path / "none.jsonl")}, "no such file"),
         ({"prompts": str(mute)}, "no user message"),
-        ({"models": {**models, "dpo": str(few)}, "parents": {}}, "fewer than 1 completions for 11 of 12"),
+        ({"models": {**models, "dpo": str(few)}, "parents": {}}, "no answer to 11 of 12 prompts"),
         ({"models": {**models, "dpo": str(tmp_path / "nothing")}}, "no model at"),
         ({"reward_run": models["sft"]}, "not a run directory"),
     ]:

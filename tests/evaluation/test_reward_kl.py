@@ -63,6 +63,19 @@ def test_a_gold_reward_that_rises_along_is_no_over_optimisation() -> None:
     assert "step-5 the gold reward has risen by 4.9" in verdict["text"]
 
 
+def test_checkpoints_that_are_the_base_have_not_moved() -> None:
+    still = [row | {"proxy": 1.0, "gold": 1.0, "log_ratio": 0.0} for row in rows_of(True, 120)]
+    assert figures(still)["verdict"][0]["text"].startswith("Nothing moved: ")
+
+
+def test_two_checkpoints_bend_no_curve() -> None:
+    found = figures([row for row in rows_of(True) if row["model"] in ("base", "step-1", "step-2")])
+    assert found["fits"] == {"proxy": None, "gold": None}
+    assert found["warnings"] == [
+        "No curve was fitted to the checkpoints: that needs three different KLs above zero, or more."
+    ]
+
+
 def test_best_of_n_is_beside_it() -> None:
     rng = np.random.default_rng(1)
     rows = rows_of(True, 50)
@@ -73,7 +86,7 @@ def test_best_of_n_is_beside_it() -> None:
             rows[-1] |= {"gold": 0.5 * proxy, "log_ratio": 0.0, "words": 3, "finished": True}
     found = figures(rows)
     best = found["best_of_n"]
-    assert "the best of 8 of the base's answers by the proxy gains" in found["verdict"][0]["detail"]
+    assert "the best of 8 of the base's answers, chosen by the proxy, gains" in found["verdict"][0]["detail"]
     assert best["n"] == [1, 2, 4, 8]
     assert best["kl"] == pytest.approx([0, np.log(2) - 1 / 2, np.log(4) - 3 / 4, np.log(8) - 7 / 8])
     gains = [gain["value"] for gain in best["proxy_gain"]]

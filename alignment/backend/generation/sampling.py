@@ -39,20 +39,21 @@ def generate(
     n: int = 1,
     progress: Callable[[int], Any] | None = None,
     tools: Sequence[Any] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[list[Generated]]:
     """`n` completions of each prompt, in the order given.
 
     The same model, prompts, settings and n give the same completions. The model's mode and the process's
     random state are as before afterwards. `progress` is called with the number of completions of each batch
-    that is done; `tools` holds the tools offered with each prompt. UserError when a prompt leaves no room
-    for max_new_tokens.
+    that is done; `tools` holds the tools offered with each prompt, `names` what each is called in errors.
+    UserError when a prompt leaves no room for max_new_tokens.
     """
     import torch
 
     offered = tools or [None] * len(prompts)
     ids = [render_prompt(tokenizer, prompt, given) for prompt, given in zip(prompts, offered, strict=True)]
     inner = unwrap(model)
-    _check_room(ids, inner, settings)
+    _check_room(ids, names or [str(k) for k in range(1, len(ids) + 1)], inner, settings)
     stops = stop_ids(tokenizer, inner.generation_config)
     jobs = sorted((row for row in range(len(ids)) for _ in range(n)), key=lambda row: len(ids[row]))
     results: list[list[Generated]] = [[] for _ in ids]
@@ -151,11 +152,18 @@ def _finish(tokenizer: PreTrainedTokenizerBase, tokens: list[int], stops: Sequen
     return Generated(text=text, token_ids=kept, finished=end is not None)
 
 
-def _check_room(ids: Sequence[Sequence[int]], model: Any, settings: GenerationSection) -> None:
+def _check_room(
+    ids: Sequence[Sequence[int]], names: Sequence[str], model: Any, settings: GenerationSection
+) -> None:
     room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for number, row in enumerate(ids, 1):
-        if room is not None and len(row) + settings.max_new_tokens > room:
-            raise UserError(
-                f"prompt {number} has {len(row)} tokens and generation.max_new_tokens is "
-                f"{settings.max_new_tokens}, but the model holds {room} in all: shorten one of the two"
-            )
+    if room is None:
+        return
+    long = [k for k, row in enumerate(ids) if len(row) + settings.max_new_tokens > room]
+    if long:
+        most = max(len(row) for row in ids)
+        fits = f"; all fit with {room - most} or fewer" if most < room else ""
+        raise UserError(
+            f"prompt {names[long[0]]} has {len(ids[long[0]])} tokens and generation.max_new_tokens is "
+            f"{settings.max_new_tokens}, but the model holds {room} in all (so for {len(long)} of {len(ids)} "
+            f"prompts here): lower max_new_tokens{fits}, or take the long prompts out of the file"
+        )

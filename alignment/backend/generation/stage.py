@@ -85,7 +85,8 @@ def _complete(config: GenerateConfig, blocks: Sequence[list[Record]], partial: P
             settings = config.generation.model_copy(update={"seed": seed})
             prompts = [[message_dict(turn) for turn in record.prompt] for record in block]
             tools = [record.tools for record in block]
-            answers = generate(model, tokenizer, prompts, settings, config.n, advance, tools)
+            names = [record_id(record) for record in block]
+            answers = generate(model, tokenizer, prompts, settings, config.n, advance, tools, names)
             lines = [
                 encode_record(_answered(record, row, config))
                 for record, row in zip(block, answers, strict=True)
