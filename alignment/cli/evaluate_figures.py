@@ -120,7 +120,7 @@ def verdicts(
     result = stored_figures(read_stored(run), seed=seed)
     heads = [
         "comparison",
-        "won",
+        "answers won",
         "lost",
         "ties",
         "win rate",

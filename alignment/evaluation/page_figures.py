@@ -35,7 +35,16 @@ def win_rates(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
         counts = [figures["wins"], rate["ties"], figures["losses"]]
         rows.append([title(name), *shares(rate), shares(figures["exact"])[1], *counts, p])
         tones.append(said.get(name, "plain"))
-    heads = ["comparison", "win rate", "95% interval", "exact interval", "won", "tied", "lost", "sign test p"]
+    heads = [
+        "comparison",
+        "win rate",
+        "95% interval",
+        "exact interval",
+        "answers won",
+        "tied",
+        "lost",
+        "sign test p",
+    ]
     page.table(heads, rows, tones=tones)
     for name, over in report["over_seeds"].items():
         rates = ", ".join(percent(rate) for rate in over["rates"].values())

@@ -30,7 +30,7 @@ from alignment.evaluation.probe_rows import Measured, probe_pairs
 from alignment.evaluation.safety_figures import safety_report
 from alignment.evaluation.safety_items import SAFETY
 from alignment.evaluation.seeds import seeds_report
-from alignment.evaluation.statistics import undecided
+from alignment.evaluation.statistics import doubted, undecided
 from alignment.evaluation.verdict import Judged, claim, claim_over_seeds, rate_of, sign_tests
 from alignment.stats import Interval, WinRate, bootstrap_interval
 
@@ -153,7 +153,8 @@ def _verdicts(
             enough = undecided(a, b, {**statistics[name], "win_rate": rates[name]._asdict()})
             test = tests[name]
             signs = test["wins"], test["losses"]
-            said = claim(a, b, rates[name], test["p_holm"], prompts, len(rates), enough, signs)
+            doubt = doubted(statistics[name])
+            said = claim(a, b, rates[name], test["p_holm"], prompts, len(rates), enough, signs, doubt)
         found.append({"comparison": name, **said._asdict()})
     return found
 

@@ -169,6 +169,8 @@ def undecided(a: str, b: str, figures: dict[str, Any]) -> str | None:
     rate, power = figures["win_rate"], figures["power"]
     if not rate["low"] <= 0.5 <= rate["high"]:
         return None
+    if power["ties"] >= 1.0:
+        return f"{a} and {b} tied on every prompt; if all their answers are the same, is one named twice?"
     if power["smallest_rate_exactly"] is None:
         text = f"{power['prompts']:,} prompts are too few to tell {a} from {b}, however good either is"
     else:
@@ -181,6 +183,18 @@ def undecided(a: str, b: str, figures: dict[str, Any]) -> str | None:
     if power["needed"] is not None:
         text += f"; if the measured {100 * rate['rate']:.1f}% were true, it would take {power['needed']:,}"
     return text + "."
+
+
+def doubted(figures: dict[str, Any]) -> str | None:
+    """Why a bootstrap interval beside one half is not enough: the exact one, or equal length, is not."""
+    exact, controlled = figures["exact"], figures["length_controlled"]
+    if exact["low"] <= 0.5 <= exact["high"]:
+        return (
+            f"the exact interval, {100 * exact['low']:.1f}% to {100 * exact['high']:.1f}%, includes one half"
+        )
+    if controlled is not None and controlled["explains_the_result"]:
+        return "at equal length of the answers the interval includes one half"
+    return None
 
 
 def near_the_end(a: str, b: str, figures: dict[str, Any]) -> str | None:

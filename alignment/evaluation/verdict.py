@@ -114,13 +114,15 @@ def claim(
     comparisons: int,
     enough: str | None = None,
     signs: tuple[int, int] = (0, 0),
+    doubt: str | None = None,
 ) -> Claim:
     """The sentences for a comparison: better, worse, or not to be told, how sure, and on what that rests.
 
     Better or worse needs both: an interval on one side of 1/2, and p (corrected for all comparisons) below
     5%.
     enough: what the prompts could have shown, where they show nothing. signs: the prompts that a won and
-    lost, of which p is; of several answers a prompt they may lead the other way than the win rate.
+    lost, of which p is; of several answers a prompt they may lead the other way than the win rate. doubt: why
+    no side is called better, though the interval and p say so (see `statistics.doubted`).
     """
     share, low, high = (f"{100 * v:.0f}%" for v in (rate.rate, rate.low, rate.high))
     interval = f"(95% interval {low} to {high})"
@@ -135,7 +137,7 @@ def claim(
         )
         tone: Tone = "unsure"
         enough = f"{rests} do not tell, for one side wins more prompts and the other wins them more clearly."
-    elif decided and p_holm < ERROR:
+    elif decided and p_holm < ERROR and not doubt:
         text = f"{a} is {better} than {b}: the judge prefers it in {only}{share} of comparisons {interval}."
         tone = "good" if rate.rate > 0.5 else "bad"
         enough = f"{rests} were enough to tell."
@@ -144,7 +146,7 @@ def claim(
             f"{a} looks {better} than {b}, but that may be chance: the judge prefers it in {only}{share} of "
             f"comparisons {interval}."
         )
-        tone, enough = "unsure", f"{rests} were not enough to be sure."
+        tone, enough = "unsure", f"{rests} were not enough to be sure{f': {doubt}' if doubt else ''}."
     else:
         text = (
             f"Whether {a} is better than {b} cannot be told: the judge prefers it in {share} of comparisons, "

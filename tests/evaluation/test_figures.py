@@ -121,7 +121,7 @@ def test_what_was_not_found_is_said_with_the_power_it_had() -> None:
     assert figures["power"]["needed"] is None
     json.dumps(figures, allow_nan=False)
     (remark,) = remarks_of("dpo", "sft", figures)
-    assert "too few" in remark
+    assert "tied on every prompt" in remark
 
 
 def test_length_is_named_where_it_may_explain_the_win() -> None:

@@ -216,3 +216,25 @@ def test_change_in_length_and_how_often_the_longer_won() -> None:
     change = metrics.length_change(judged, answers)
     assert change["value"] == pytest.approx(1 / 3)
     assert change["longer_won"] == 1.0
+
+
+def test_no_side_is_called_better_where_the_exact_interval_or_equal_length_doubts_it() -> None:
+    from alignment.evaluation.statistics import doubted, undecided
+
+    rate = WinRate(0.38, 0.27, 0.49, 60, 0)
+    exact = {"low": 0.26, "high": 0.51}
+    narrow = {"low": 0.26, "high": 0.49}
+    for figures in (
+        {"exact": exact, "length_controlled": None},
+        {"exact": narrow, "length_controlled": {"explains_the_result": True}},
+    ):
+        said = claim("a", "b", rate, 0.03, 60, 1, doubt=doubted(figures))
+        assert said.tone == "unsure"
+        assert "looks worse than b, but that may be chance" in said.text
+        assert "includes one half" in said.detail
+    assert doubted({"exact": narrow, "length_controlled": {"explains_the_result": False}}) is None
+    assert claim("a", "b", rate, 0.03, 60, 1).tone == "bad"
+
+    power = {"prompts": 100, "ties": 1.0, "smallest_rate_exactly": None, "needed": None}
+    tied = {"win_rate": {"rate": 0.5, "low": 0.5, "high": 0.5}, "power": power}
+    assert "tied on every prompt" in (undecided("a", "b", tied) or "")
