@@ -307,7 +307,7 @@ def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> 
     state = next(s for s in ("worse", "undecided", "no worse") if s in states)
     named = min((f for f in figures if f["state"] == state), key=lambda f: float(f["difference"]["low"]))
     tolerated = f"the margin of {100 * margin:g} points"
-    judge = f" ({named['judge']})" if named["judge"] else ""
+    judge = f" ({brief(named['judge'])})" if named["judge"] else ""
     said = f"{named['what']}{judge}: {in_points(named['difference'])}"
     others = states.count(state) - 1
     more = f"; {others} more" if others else ""
@@ -327,6 +327,13 @@ def _verdict(figures: Sequence[dict[str, Any]], margin: float, strict: bool) -> 
         "tone": tones[state],
         "exit_code": WORSE if failed else 0,
     }
+
+
+def brief(judge: str) -> str:
+    """A judge's name for a headline or a plot: of one that is a folder, the last two parts of its path."""
+    kind, _, path = judge.partition("/")
+    parts = path.split("/")
+    return f"{kind}…/{'/'.join(parts[-2:])}" if len(parts) > 2 else judge
 
 
 def _same(state: str, margin: float, prompts: int) -> str:

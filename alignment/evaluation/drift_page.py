@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from alignment.evaluation.drift import in_points
+from alignment.evaluation.drift import brief, in_points
 from alignment.report import plots
 from alignment.report.page import Page
 from alignment.report.text import number, percent
@@ -150,7 +150,7 @@ def percent_exactly(level: float) -> str:
 def _label(figure: dict[str, Any], figures: list[dict[str, Any]]) -> str:
     """What a figure is called in a plot: with its judge, where there are several."""
     several = len({f["judge"] for f in figures if f["judge"]}) > 1
-    return f"{figure['judge']}: {figure['what']}" if several and figure["judge"] else figure["what"]
+    return f"{figure['what']}, {brief(figure['judge'])}" if several and figure["judge"] else figure["what"]
 
 
 def _both(figure: dict[str, Any]) -> list[str]:

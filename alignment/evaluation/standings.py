@@ -56,7 +56,14 @@ def leaderboards(runs: Sequence[Stored], *, seed: int = 0) -> list[dict[str, Any
 def markdown(tables: Sequence[dict[str, Any]]) -> str:
     """The leaderboards as Markdown tables, with a line each on what they rest on."""
     parts = []
+    judges = [table["judge"] for table in tables]
     for table in tables:
+        evaluations = f"{len(table['runs'])} evaluation{'s' if len(table['runs']) > 1 else ''}"
+        apart = (
+            " No comparison connects these models with those of this judge's other tables."
+            if judges.count(table["judge"]) > 1
+            else ""
+        )
         shrunk = (
             "\n\nA model never lost or never won, so half-wins were added; strengths are cautious."
             if table["shrunk"]
@@ -72,8 +79,8 @@ def markdown(tables: Sequence[dict[str, Any]]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         parts.append(
             f"Judge: {_cell(table['judge'])}. {table['comparisons']:,} comparisons on {table['prompts']:,} "
-            f"prompts from {len(table['runs'])} evaluations; Bradley-Terry, 95% bootstrap intervals over "
-            f"prompts.{shrunk}\n\n" + "\n".join(lines)
+            f"prompts from {evaluations}; Bradley-Terry, 95% bootstrap intervals over "
+            f"prompts.{apart}{shrunk}\n\n" + "\n".join(lines)
         )
     return "\n\n".join(parts) + "\n"
 

@@ -319,7 +319,8 @@ def _label_width(labels: Sequence[str]) -> float:
 
 def _short(label: str, width: float) -> str:
     room = max(4, int((width - 14) / _CHARACTER) + 1)
-    return label if len(label) <= room else label[: room - 1] + "…"
+    end = room // 2  # what tells labels apart, a path's last part or a number, stands at their end
+    return label if len(label) <= room else f"{label[: room - 1 - end]}…{label[-end:]}"
 
 
 def _colour(index: int) -> str:

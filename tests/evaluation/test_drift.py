@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from alignment.cli import app
 from alignment.errors import UserError
-from alignment.evaluation.drift import drift, state_of
+from alignment.evaluation.drift import brief, drift, state_of
 from alignment.evaluation.logs import decode_logged
 from alignment.evaluation.stored import read_stored, read_texts
 from alignment.evaluation.traffic import compare_log
@@ -415,3 +415,9 @@ def test_the_same_answers_are_said_to_be_the_same(tmp_path: Path) -> None:
         "The same answers in both runs on all 60 common prompts: nothing changed; so few"
     )
     assert drift(first, second, margin=0.5)["verdict"]["text"].endswith("prompts: nothing changed.")
+
+
+def test_a_judge_in_a_folder_is_named_by_its_end() -> None:
+    assert brief("reward model /home/me/runs/mine/judge") == "reward model …/mine/judge"
+    assert brief("program") == "program"
+    assert brief("reward model runs/judge") == "reward model runs/judge"

@@ -202,6 +202,9 @@ def test_a_leaderboard_of_several_runs(tmp_path: Path) -> None:
     words = run("leaderboard", str(tmp_path), "--markdown", str(tmp_path / "board.md"))
     assert json.loads(words.stdout) == {"leaderboards": [big, small]}
     assert (tmp_path / "board.md").read_text() == markdown([big, small])
+    assert "from 1 evaluation;" in markdown([small])
+    assert "No comparison connects" not in markdown([big, small])
+    assert markdown([small, small]).count("No comparison connects these models") == 2
     assert "| 1 (1 to 2) | ppo |" in markdown([big]) or "| 1 | ppo |" in markdown([big])
     with pytest.raises(UserError, match=r"board\.md"):
         run("leaderboard", str(tmp_path), "--markdown", str(tmp_path / "board.md"))
