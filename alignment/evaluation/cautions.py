@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from alignment.evaluation.stage import Config
 
 FEW_PROMPTS = 100
+LEAST_KAPPA = 0.2  # below, two judges agree slightly at most (Landis and Koch 1977)
 
 
 def cautions(report: dict[str, Any], config: Config) -> list[str]:
     """What a reader must know before trusting the verdict, one sentence each."""
-    found = _of_trained_reward(report, config)
+    found = _of_trained_reward(report, config) + _other_minds(report)
     controls, n = report["controls"], report["prompts"]["n"]
     if n < FEW_PROMPTS:
         found.append(
@@ -151,6 +152,25 @@ def _of_trained_reward(report: dict[str, Any], config: Config) -> list[str]:
         and run.get("stage") in ("ppo", "rloo", "grpo")
         and judge in [parent.get("fingerprint") for parent in run["parents"].values()]
     ]
+
+
+def _other_minds(report: dict[str, Any]) -> list[str]:
+    """Where the judge sees a difference, and another judge none, the reverse, or one of other answers."""
+    found = []
+    for other in report["other_judges"]:
+        for name, its in other["win_rate"].items():
+            rate, agreement = report["win_rate"][name], other["agreement_with_judge"][name]
+            kappa = agreement["kappa"] if agreement else None
+            decided = rate["low"] > 0.5 or rate["high"] < 0.5
+            same = its["low"] > 0.5 if rate["rate"] > 0.5 else its["high"] < 0.5
+            if decided and (not same or (kappa is not None and kappa < LEAST_KAPPA)):
+                told = "" if kappa is None else f", kappa of the two {kappa:.2f}"
+                found.append(
+                    f"The judge {other['name']} does not bear out {name.replace('_vs_', ' against ')}: win "
+                    f"rate {100 * its['rate']:.1f}%, 95% interval {100 * its['low']:.1f}% to "
+                    f"{100 * its['high']:.1f}%{told}."
+                )
+    return found
 
 
 def _unchecked(name: str, held: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.evaluation import metrics
+from alignment.evaluation.answers import is_file
 from alignment.evaluation.phrases import shares, spread, title
 from alignment.report import plots
 from alignment.report.page import Page
@@ -135,13 +136,12 @@ def models(page: Page, evidence: Evidence, report: dict[str, Any]) -> None:
     ]
     known = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
     page.table([heads[i] for i in known], [[row[i] for i in known] for row in rows])
-    base, limit = evidence.config.base, evidence.config.generation.max_new_tokens
+    base, models = evidence.config.base, evidence.config.models
+    limit = evidence.config.generation.max_new_tokens  # of what was sampled here; files have their own
+    within = "" if all(is_file(path) for path in models.values()) else f", within {limit} tokens if made here"
     notes = []
     if 3 in known:
-        notes.append(
-            f"Ended: the share of answers closed by the model itself, within {limit} tokens where it was "
-            "sampled."
-        )
+        notes.append(f"Ended: the share of answers closed by the model itself{within}.")
     if 1 in known:
         notes.append(
             "KL: how far the model has moved from the one it was trained from, estimated on its own samples "

@@ -241,3 +241,19 @@ def test_a_recipe_trained_with_several_seeds(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             stage.Config.model_validate(values | changes)
+
+
+def test_a_second_judge_that_does_not_bear_the_verdict_out_is_a_caution() -> None:
+    from alignment.evaluation.cautions import _other_minds
+
+    def told(low: float, high: float, kappa: float) -> list[str]:
+        rate = {"rate": (low + high) / 2, "low": low, "high": high}
+        other = {"name": "second", "win_rate": {"a_vs_b": rate}}
+        other["agreement_with_judge"] = {"a_vs_b": {"kappa": kappa}}
+        first = {"rate": 0.7, "low": 0.6, "high": 0.8}
+        return _other_minds({"win_rate": {"a_vs_b": first}, "other_judges": [other]})
+
+    assert told(0.55, 0.75, 0.6) == []
+    for case in ((0.45, 0.65, 0.6), (0.2, 0.4, 0.6), (0.55, 0.75, 0.05)):
+        (said,) = told(*case)
+        assert "The judge second does not bear out a against b" in said
