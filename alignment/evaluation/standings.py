@@ -18,7 +18,8 @@ from alignment.stats.ranking import ELO
 def leaderboards(runs: Sequence[Stored], *, seed: int = 0) -> list[dict[str, Any]]:
     """One ranking for each judge and each set of models that comparisons connect, the largest first.
 
-    {judge, runs, comparisons, prompts, shrunk, models: [{rank, rank_low, rank_high, name, path, elo, elo_low,
+    {judge, runs, comparisons, prompts, repeated (a pair, prompt and sample that another run has as well),
+    shrunk, models: [{rank, rank_low, rank_high, name, path, elo, elo_low,
     elo_high, strength, low, high, win_rate, n, ties}], chances}: elo is 1000 + 400 strength / log 10; chances
     are P(row beats column). A name that stands for different models in different runs is told apart by path.
     """
@@ -36,6 +37,11 @@ def leaderboards(runs: Sequence[Stored], *, seed: int = 0) -> list[dict[str, Any
             a = [name for name, _, c, _ in mine for _ in c.prompts]
             b = [name for _, name, c, _ in mine for _ in c.prompts]
             prompts = [key for _, _, c, _ in mine for key in c.prompts]
+            met = [
+                (folder, *row)
+                for a_, b_, c, folder in mine
+                for row in {(a_, b_, *one) for one in zip(c.prompts, c.samples, strict=True)}
+            ]
             ranking = rank_models(
                 a, b, np.concatenate([c.outcomes for _, _, c, _ in mine]), prompts, seed=seed
             )
@@ -45,6 +51,7 @@ def leaderboards(runs: Sequence[Stored], *, seed: int = 0) -> list[dict[str, Any
                     "runs": sorted({folder for *_, folder in mine}),
                     "comparisons": len(prompts),
                     "prompts": len(set(prompts)),
+                    "repeated": len(met) - len({row[1:] for row in met}),
                     "shrunk": ranking.shrunk,
                     "models": _models(ranking),
                     "chances": ranking.chances.tolist(),
@@ -59,6 +66,12 @@ def markdown(tables: Sequence[dict[str, Any]]) -> str:
     judges = [table["judge"] for table in tables]
     for table in tables:
         evaluations = f"{len(table['runs'])} evaluation{'s' if len(table['runs']) > 1 else ''}"
+        again = (
+            f" {table['repeated']:,} comparisons are of a pair on a prompt that another of these evaluations "
+            "has too; of a run on the same answers leave one out, or they count twice."
+            if table["repeated"]
+            else ""
+        )
         apart = (
             " No comparison connects these models with those of this judge's other tables."
             if judges.count(table["judge"]) > 1
@@ -80,7 +93,7 @@ def markdown(tables: Sequence[dict[str, Any]]) -> str:
         parts.append(
             f"Judge: {_cell(table['judge'])}. {table['comparisons']:,} comparisons on {table['prompts']:,} "
             f"prompts from {evaluations}; Bradley-Terry, 95% bootstrap intervals over "
-            f"prompts.{apart}{shrunk}\n\n" + "\n".join(lines)
+            f"prompts.{again}{apart}{shrunk}\n\n" + "\n".join(lines)
         )
     return "\n\n".join(parts) + "\n"
 

@@ -210,6 +210,15 @@ def test_a_leaderboard_of_several_runs(tmp_path: Path) -> None:
         run("leaderboard", str(tmp_path), "--markdown", str(tmp_path / "board.md"))
 
 
+def test_a_run_that_repeats_another_is_told(tmp_path: Path) -> None:
+    rows = judged("dpo", "sft", 0.7, 80, 0)
+    for name, some in (("all", rows), ("subset", rows[:30])):
+        write_run(tmp_path / name, some)
+    (table,) = leaderboards(find_stored([tmp_path]))
+    assert (table["comparisons"], table["prompts"], table["repeated"]) == (110, 80, 30)
+    assert "30 comparisons are of a pair on a prompt that another" in markdown([table])
+
+
 def test_one_name_for_two_models_is_told_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "1", judged("dpo", "base", 0.7, 80, 0), models={"dpo": "runs/1", "base": "b"})
     write_run(tmp_path / "2", judged("dpo", "base", 0.1, 80, 1), models={"dpo": "runs/2", "base": "b"})
