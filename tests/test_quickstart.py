@@ -169,7 +169,7 @@ def test_the_path_in_small_ends_in_a_report_and_a_table(
     quickstart.closing(results, out)
     told = capsys.readouterr().out
     assert str(out / "report.html") in told
-    assert f"alignkit label import {out}/evaluate/completions.jsonl" in told
+    assert f" label import {out}/evaluate/completions.jsonl" in told
     again = time.monotonic()
     assert pipeline.run(load_same(out))["steps"].keys() == results["steps"].keys()
     assert time.monotonic() - again < 10
@@ -193,3 +193,17 @@ def test_the_whole_path_wins(tmp_path: Path, seed: int) -> None:
     assert control["low"] < 0.6
     for name in COMPARISONS:
         assert report["win_rate"][name]["low"] > 0.5, name
+
+
+def test_the_closing_lines_name_a_command_that_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignment.cli.quickstart import _next
+
+    monkeypatch.setattr("sys.argv", ["/some/venv/bin/alignkit"])
+    for found, command in (
+        ("/usr/bin/alignkit", "  alignkit chat"),
+        (None, "  /some/venv/bin/alignkit chat"),
+    ):
+        monkeypatch.setattr("shutil.which", lambda _, found=found: found)
+        assert command in _next(tmp_path)

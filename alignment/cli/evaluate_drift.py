@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from alignment.cli.evaluate_figures import print_json
 from alignment.errors import UserError
 
 app = typer.Typer()
@@ -91,7 +92,7 @@ def drift_log(
 
 
 def show(result: dict[str, Any], page: Any, html: Path | None, out: Path | None, overwrite: bool) -> None:
-    """The verdict on stderr; the page and the JSON where they were asked for, JSON on stdout otherwise."""
+    """The verdict on stderr; the page and the JSON where they were asked for, else on a piped stdout."""
     from alignment.data.files import atomic_output
 
     print(result["verdict"]["text"], result["verdict"]["detail"], file=sys.stderr)
@@ -101,7 +102,7 @@ def show(result: dict[str, Any], page: Any, html: Path | None, out: Path | None,
     if html is not None:
         page.write(html, overwrite)
     if out is None:
-        print(text, end="")
+        print_json(text.rstrip("\n"))
         return
     with atomic_output(out, overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")

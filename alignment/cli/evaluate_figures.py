@@ -16,6 +16,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(help="Of the resampling.")]
 
 
+def print_json(text: str) -> None:
+    """To a file or another program; on a terminal hundreds of lines would push the table off it."""
+    if sys.stdout.isatty():
+        print("all figures as JSON: the same command with `> FILE.json` or `| cat`", file=sys.stderr)
+    else:
+        print(text)
+
+
 @app.command()
 def power(
     rate: Annotated[
@@ -110,7 +118,7 @@ def verdicts(
         int | None, typer.Option(help="Of the resampling; by default the evaluation's own.")
     ] = None,
 ) -> None:
-    """All statistics of a finished evaluation again, from its stored verdicts; JSON on stdout."""
+    """All statistics of a finished evaluation again, from its stored verdicts; JSON on a piped stdout."""
     from rich.console import Console
     from rich.table import Table
 
@@ -147,7 +155,7 @@ def verdicts(
             print(change["text"], file=sys.stderr)
     for remark in result["remarks"]:
         print(f"note: {remark}", file=sys.stderr)
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print_json(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -175,7 +183,7 @@ def compare(
         print("note: the judges differ, so a change may be theirs and not the models'", file=sys.stderr)
     for change in result["differs"]:
         print(f"differs: {change['what']}: {change['first']} -> {change['second']}", file=sys.stderr)
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print_json(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -192,7 +200,7 @@ def leaderboard(
 ) -> None:
     """Rank the models of all evaluations found: Bradley-Terry strengths and ranks, with intervals.
 
-    One table for each judge. Tables go to stderr and JSON to stdout, or to the files named.
+    One table for each judge. Tables go to stderr, JSON to a piped stdout, or to the files named.
     """
     from alignment.data.files import atomic_output
     from alignment.evaluation import standings
@@ -207,7 +215,7 @@ def leaderboard(
                 temporary.write_text(content, encoding="utf-8")
     print(text, file=sys.stderr, end="")
     if out is None:
-        print(result, end="")
+        print_json(result.rstrip("\n"))
 
 
 @app.command()
@@ -248,4 +256,4 @@ def annotations(
     dropped = sum(r["dropped"] for r in results)
     if dropped:
         print(f"note: {dropped:,} annotations without a preference were left out", file=sys.stderr)
-    print(json.dumps(results, indent=2, ensure_ascii=False))
+    print_json(json.dumps(results, indent=2, ensure_ascii=False))

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,14 @@ def _next(out: Path) -> str:
     db = shlex.quote(f"sqlite:///{out / 'labels.db'}")
     answers = shlex.quote(str(out / "evaluate" / "completions.jsonl"))
     models = " ".join(shlex.quote(str(out / name)) for name in ("sft", "ppo"))
+    command = "alignkit" if shutil.which("alignkit") else shlex.quote(str(Path(sys.argv[0]).absolute()))
     return f"""
 Rank these very answers yourself, blind, in the browser:
-  alignkit label import {answers} --db {db}
-  alignkit label user add me --db {db}
-  alignkit label serve --db {db}
+  {command} label import {answers} --db {db}
+  {command} label user add me --db {db}
+  {command} label serve --db {db}
 Talk to two of the models side by side:
-  alignkit chat {models}
+  {command} chat {models}
 The same path on a real model (fetched from the hub; a GPU is advised):
-  alignkit sft smollm2-135m/sft data.train='[quickstart/demonstrations.jsonl.gz]'
+  {command} sft smollm2-135m/sft data.train='[quickstart/demonstrations.jsonl.gz]'
 """

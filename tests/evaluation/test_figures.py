@@ -380,3 +380,15 @@ def test_real_annotations(shared_data: Path) -> None:
         figures = annotation_figures(rows)
         assert figures["low"] <= figures["win_rate"] <= figures["high"]
         assert figures["length_controlled"]["length_effect"]["value"] > 0  # GPT-4 likes long answers
+
+
+def test_a_terminal_keeps_its_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignment.cli.evaluate_figures import print_json
+
+    print_json("{}")
+    assert capsys.readouterr().out == "{}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_json("{}")
+    assert capsys.readouterr().out == ""
