@@ -99,7 +99,7 @@ def test_without_scripts_nothing_is_missing(chromium: Any, report: str) -> None:
     assert len(titles(page)) == 10
     page.get_by_text("20 more").click()
     assert len(titles(page)) == 30
-    assert page.locator(".verdict strong").first.inner_text().startswith("ours is better than base")
+    assert page.locator(".verdict strong").first.inner_text().startswith("ours looks better than base")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
