@@ -68,7 +68,7 @@ def markdown(tables: Sequence[dict[str, Any]]) -> str:
         evaluations = f"{len(table['runs'])} evaluation{'s' if len(table['runs']) > 1 else ''}"
         again = (
             f" {table['repeated']:,} comparisons are of a pair on a prompt that another of these evaluations "
-            "has too; of a run on the same answers leave one out, or they count twice."
+            "has too; of two runs of one evaluation leave one out, or they count twice."
             if table["repeated"]
             else ""
         )

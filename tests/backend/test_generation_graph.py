@@ -175,6 +175,43 @@ def test_what_it_cannot_do_is_said_and_done_by_transformers(
     assert "generation.engine graph is not used: the model is on cpu" in caplog.text
 
 
+def test_a_step_that_fails_to_be_captured_runs_in_the_open(
+    policy: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from contextlib import nullcontext
+
+    from alignment.backend import chat
+
+    def fails(*given: Any, **options: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    wanted = GraphEngine(policy).decode(prompts, 9, [2], 0, 0.0)
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    here: dict[str, Any] = {
+        "graph_pool_handle": lambda: "pool",
+        "get_rng_state": lambda device: torch.get_rng_state(),
+        "set_rng_state": lambda state, device: torch.set_rng_state(state),
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda given: nullcontext(),
+        "CUDAGraph": lambda: None,
+        "graph": fails,
+    }
+    for name, value in here.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    chat._SAID.clear()
+    engine = GraphEngine(policy)
+    init = graph._Batch.__init__
+
+    def as_on_a_gpu(self: Any, *given: Any) -> None:
+        init(self, *given)
+        self.pool = "pool"
+
+    monkeypatch.setattr(graph._Batch, "__init__", as_on_a_gpu)
+    assert engine.decode(prompts, 9, [2], 0, 0.0) == wanted
+    assert "without a CUDA graph, which it fails: operation not permitted" in caplog.text
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_captured_step_gives_the_same_tokens(toy_model: str, prompts: list[list[int]]) -> None:
     model = load_policy(ModelSection(path=toy_model, dtype="float32"), trainable=False, device="cuda")

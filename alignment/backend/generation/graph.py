@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignment.backend.chat import say_once
 from alignment.backend.packed import NO_MASK, arguments, compile_layers, why_not_packed
 
 CHECK = 16  # steps between looks at which rows have ended; a look waits for the GPU
@@ -23,10 +24,6 @@ LENGTH = 64  # caches hold a multiple of so many tokens, and one that is up to S
 SPARE = 1.5
 LEAST = 16  # rows below which a batch is not made smaller any more
 PREFILL = 65_536  # tokens of prompts read at a time
-
-
-class CannotCaptureError(RuntimeError):
-    """The engine cannot decode this model; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class GraphEngine:
         """Up to `new_tokens` tokens for each row of prompt ids, in order; temperature 0 takes the likeliest.
 
         Samples with torch's random state of the device. Log-probabilities are those of the distribution that
-        was sampled from (at temperature 0 of the model's own). Raises CannotCaptureError.
+        was sampled from (at temperature 0 of the model's own).
         """
         if self.model is not self.source:
             for mine, theirs in self.weights:
@@ -260,10 +257,13 @@ class _Batch:
         try:
             with torch.cuda.graph(graph, pool=self.pool):
                 self._step(size)
-        except RuntimeError as error:
-            raise CannotCaptureError(
-                f"{type(self.model).__name__} cannot be captured as a CUDA graph: {error}"
-            ) from error
+        except RuntimeError as error:  # a step that waits for the GPU, as where the data choose experts
+            why = str(error).strip().splitlines()[0]
+            say_once(f"{type(self.model).__name__} is decoded without a CUDA graph, which it fails: {why}")
+            self.pool = None
+            restore()
+            self._step(size)
+            return
         restore()
         self.graphs[size] = graph
         graph.replay()
