@@ -137,6 +137,7 @@ def short(folder: Path) -> pipeline.Config:
         "dpo": pairs,
         "ppo": {
             "trainer.total_episodes": 4,
+            "trainer.critic_warmup_steps": 1,
             "trainer.per_device_train_batch_size": 2,
             "trainer.max_completion_length": 6,
         },
