@@ -19,6 +19,15 @@ Context = str | Sequence[Mapping[str, Any]]
 MOST_LOGITS = 1 << 27
 
 
+def asked_with(text: str, choices: Sequence[str], chat: bool) -> tuple[Context, Sequence[str]]:
+    """A question with its choices as `choice_logps` takes them: a user's turn, or plain text, after which a
+    choice begins with a blank."""
+    if chat:
+        return [{"role": "user", "content": text}], choices
+    blank = "" if text[-1:].isspace() else " "
+    return text, [blank + choice for choice in choices]
+
+
 class LogProb(NamedTuple):
     """log p(completion | prompt) in nats, summed over `tokens` tokens (the closing EOS included)."""
 

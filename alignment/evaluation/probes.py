@@ -24,6 +24,7 @@ from alignment.evaluation.config import Config, ProbeSection
 from alignment.evaluation.likelihood import (
     Context,
     any_start,
+    asked_with,
     choice_logps,
     completion_log_probs,
     context_size,
@@ -210,11 +211,7 @@ def _choose(model: Any, tokenizer: Any, probe: Probe, count: Counter) -> list[Ro
     for item in probe.items:
         template = section.template or ("{question}" if section.chat or item.continued else PLAIN)
         text = template.replace("{question}", item.text)
-        if section.chat:
-            asked.append(([{"role": "user", "content": text}], item.choices))
-        else:
-            blank = "" if text[-1:].isspace() else " "
-            asked.append((text, [blank + choice for choice in item.choices]))
+        asked.append(asked_with(text, item.choices, section.chat))
     found = choice_logps(model, tokenizer, asked, progress=count)
     return [
         {

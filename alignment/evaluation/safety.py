@@ -16,7 +16,7 @@ from typing import Any
 
 from alignment.evaluation.answers import Answers
 from alignment.evaluation.config import ProbeSection
-from alignment.evaluation.likelihood import Context, choice_logps
+from alignment.evaluation.likelihood import Context, asked_with, choice_logps
 from alignment.evaluation.safety_items import SafetyItem
 
 PLAIN = "{question}\nA:"
@@ -39,13 +39,8 @@ def score_items(
         question = item.text if section.chat else f"Q: {item.text}"
         told = f"{item.context}\n\n{question}" if item.context else question
         text = template.replace("{question}", told)
-        if section.kind == "crows_pairs":
-            asked.append(("", item.choices))
-        elif section.chat:
-            asked.append(([{"role": "user", "content": text}], item.choices))
-        else:
-            blank = "" if text[-1:].isspace() else " "
-            asked.append((text, [blank + choice for choice in item.choices]))
+        plain = section.kind == "crows_pairs"  # whole sentences, after nothing
+        asked.append(("", item.choices) if plain else asked_with(text, item.choices, section.chat))
     found = choice_logps(model, tokenizer, asked, progress=count)
     return [
         {"item": item.id, **item.facts, "log_probs": [one.total for one in row]}

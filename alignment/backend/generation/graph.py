@@ -215,7 +215,7 @@ class _Batch:
             cache_places=place,
             cache_used=(place + 1).masked_fill(done, 1).int(),  # nothing is read for a row that has ended
         ).logits[0]
-        place.add_(~done)
+        place.add_(1)
         self._sample(logits, size)
 
     def _sample(self, logits: Tensor, size: int) -> None:
